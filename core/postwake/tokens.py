@@ -1,0 +1,202 @@
+"""Tokens: what stands in the URLs we put into mail.
+
+A token is self-contained, so that a redirect needs no database and no destination can be forged (no open
+redirect)::
+
+    token     = base64url( body mac )            no padding, canonical
+    body      = version(1) key-id(1) flags(1) tracking-id(16) recipient(varint) link(varint) url(rest, UTF-8)
+    mac       = HMAC-SHA256(key, purpose body) truncated to 16 bytes (RFC 2104 section 5)
+    flags     = bits 0-1: privacy mode
+
+The purpose (``o``, ``c``, ``u``) is signed but not carried: it is the path the token stands under, so a pixel's
+token cannot be used as a link. ``recipient`` is 0 when several recipients share the body, else the 1-based
+index of the recipient in the transaction; no address ever appears in a URL.
+
+Keys rotate: a :class:`KeyRing` signs with its newest key and verifies with all it lists.
+
+Pure: no clock, no I/O. :mod:`postwake.keyfile` reads rings from disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+VERSION = 1
+MAC_BYTES = 16
+_HEAD_BYTES = 19
+MAX_URL_BYTES = 2000
+"""Longest destination we sign. With it a token stays under 2.8 kB, well inside every server's request line."""
+
+_ALPHABET = re.compile(r"[A-Za-z0-9_-]+\Z")
+_MAX_TEXT = (_HEAD_BYTES + 10 + MAX_URL_BYTES + MAC_BYTES) * 4 // 3 + 4
+
+
+class Purpose(enum.StrEnum):
+    """What a token may be used for: the letter of its path."""
+
+    OPEN = "o"
+    CLICK = "c"
+    UNSUBSCRIBE = "u"
+
+
+class Privacy(enum.IntEnum):
+    """How much may be recorded of a reader, from most to least. Fixed in the token when the mail is sent."""
+
+    FULL = 0
+    PSEUDONYMOUS = 1
+    ANONYMOUS = 2
+    OFF = 3
+
+    @classmethod
+    def parse(cls, text: str) -> Privacy:
+        """Return the mode that *text* names in configuration or a header; ValueError if there is none."""
+        try:
+            return cls[text.strip().upper()]
+        except KeyError:
+            raise ValueError(f"privacy mode {text!r}: expected full, pseudonymous, anonymous or off") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a verified token says."""
+
+    tracking_id: bytes
+    recipient: int = 0
+    """1-based index of the recipient in the transaction, or 0: shared by several."""
+    link: int = 0
+    """Index of the link in the message, or of the pixel (0 bottom, 1 top)."""
+    url: str = ""
+    """Where a click goes; for unsubscribing, the sender's own List-Unsubscribe target, if there was one."""
+    privacy: Privacy = Privacy.FULL
+    key_id: int = 0
+    """The key that signed it; ignored when signing."""
+
+
+class KeyRing:
+    """The signing keys, newest last; each is at least 16 bytes under an ID of 0 to 255."""
+
+    def __init__(self, keys: Mapping[int, bytes]) -> None:
+        """Take the keys in order of age; ValueError if there is none or one is unusable."""
+        if not keys:
+            raise ValueError("a key ring needs at least one key")
+        for key_id, key in keys.items():
+            if not 0 <= key_id <= 255:
+                raise ValueError(f"key id {key_id}: expected 0 to 255")
+            if len(key) < 16:
+                raise ValueError(f"key {key_id} has {len(key)} bytes: expected at least 16")
+        self._keys = dict(keys)
+        self._newest = next(reversed(self._keys))
+        self._decoy = hashlib.sha256(b"postwake decoy" + self._keys[self._newest]).digest()
+
+    @property
+    def newest(self) -> int:
+        """The ID of the key that signs."""
+        return self._newest
+
+    def secret(self) -> bytes:
+        """Return a secret derived from the newest key, for keyed hashes that are not tokens."""
+        return hmac.digest(self._keys[self._newest], b"postwake derived secret", "sha256")
+
+    def sign(self, purpose: Purpose, token: Token) -> str:
+        """Return *token* as URL text signed with the newest key; ValueError if the URL cannot be carried."""
+        url = token.url.encode("utf-8")
+        if len(url) > MAX_URL_BYTES:
+            raise ValueError(f"URL of {len(url)} bytes: a token carries at most {MAX_URL_BYTES}")
+        if any(byte < 0x20 or byte == 0x7F for byte in url):
+            raise ValueError("URL with a control character: not signed")
+        if len(token.tracking_id) != 16:
+            raise ValueError(f"tracking id of {len(token.tracking_id)} bytes: expected 16")
+        body = b"".join(
+            (
+                bytes((VERSION, self._newest, token.privacy)),
+                token.tracking_id,
+                _varint(token.recipient),
+                _varint(token.link),
+                url,
+            )
+        )
+        mac = hmac.digest(self._keys[self._newest], purpose.value.encode() + body, "sha256")[:MAC_BYTES]
+        return base64.urlsafe_b64encode(body + mac).rstrip(b"=").decode("ascii")
+
+    def verify(self, purpose: Purpose, text: str) -> Token | None:
+        """Return what *text* says if one of our keys signed it for *purpose*, else None.
+
+        The signature is compared in constant time, and a MAC is computed whatever the text looks like, so that
+        the answer's time does not tell how far a forgery got.
+        """
+        raw = _decode(text)
+        key = self._keys.get(raw[1], self._decoy) if raw is not None else self._decoy
+        body = raw[:-MAC_BYTES] if raw is not None else b""
+        mac = hmac.digest(key, purpose.value.encode() + body, "sha256")[:MAC_BYTES]
+        if raw is None or not hmac.compare_digest(mac, raw[-MAC_BYTES:]) or raw[1] not in self._keys:
+            return None
+        return _parse(body)
+
+    def find(self, text: str) -> tuple[Purpose, Token] | None:
+        """Return the purpose and content of *text*, trying each purpose: for tools, not for answering requests."""
+        for purpose in Purpose:
+            token = self.verify(purpose, text)
+            if token is not None:
+                return purpose, token
+        return None
+
+
+def _varint(number: int) -> bytes:
+    """Return *number* in LEB128."""
+    if number < 0:
+        raise ValueError(f"index {number}: expected 0 or more")
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _read_varint(body: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = body[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7
+
+
+def _decode(text: str) -> bytes | None:
+    """Return the bytes of canonical base64url *text*, or None."""
+    if len(text) > _MAX_TEXT or len(text) % 4 == 1 or not _ALPHABET.match(text):
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error:  # pragma: no cover - the alphabet and length were checked
+        return None
+    if len(raw) < _HEAD_BYTES + 2 + MAC_BYTES or raw[0] != VERSION:
+        return None
+    # The last character has unused bits: only the encoding we would make ourselves is accepted.
+    return raw if base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") == text else None
+
+
+def _parse(body: bytes) -> Token | None:
+    """Take a signed body apart. It is ours, so a failure here is a key used by something else: None."""
+    try:
+        recipient, at = _read_varint(body, _HEAD_BYTES)
+        link, at = _read_varint(body, at)
+        return Token(
+            tracking_id=body[3:_HEAD_BYTES],
+            recipient=recipient,
+            link=link,
+            url=body[at:].decode("utf-8"),
+            privacy=Privacy(body[2] & 3),
+            key_id=body[1],
+        )
+    except (IndexError, UnicodeDecodeError):
+        return None
