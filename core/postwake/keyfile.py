@@ -32,7 +32,9 @@ def read_keys(path: Path) -> KeyRing:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii", errors="replace")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the signing keys: {error.strerror}; `postwake key new` makes one") from None
+        raise ConfigError(
+            f"{path}: cannot read the signing keys: {error.strerror}; `postwake key new` makes one"
+        ) from None
     problems: list[str] = []
     if stat.S_IMODE(mode) & stat.S_IROTH:
         problems.append(f"{path}: mode {stat.S_IMODE(mode):04o} lets everyone read the signing keys: expected 0640")
@@ -48,7 +50,9 @@ def read_keys(path: Path) -> KeyRing:
                 raise ValueError
             keys[int(key_id)] = key
         except (ValueError, binascii.Error):
-            problems.append(f"{path}:{number}: expected `ID CREATED BASE64` with an unused ID of 0 to 255 and 16 bytes or more")
+            problems.append(
+                f"{path}:{number}: expected `ID CREATED BASE64` with an unused ID of 0 to 255 and 16 bytes or more"
+            )
     if not keys and not problems:
         problems.append(f"{path}: no key in it; `postwake key new` adds one")
     if problems:
@@ -69,9 +73,10 @@ def add_key(path: Path, created: str) -> int:
     except OSError as error:
         raise CannotCreateError(f"{path}: cannot read the signing keys: {error.strerror}") from None
     used = [int(line.split()[0]) for line in old.splitlines() if line[:1].isdigit()]
-    key_id = next((n for n in [*range(max(used, default=0) + 1, 256), *range(256)] if n not in used), None)
-    if key_id is None:
+    free = [n for n in [*range(max(used, default=0) + 1, 256), *range(256)] if n not in used]
+    if not free:
         raise ConfigError(f"{path}: all 256 key IDs are in use: remove keys whose mail nobody reads any more")
+    key_id = free[0]
     if old and not old.endswith("\n"):
         old += "\n"
     line = f"{key_id} {created} {base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"

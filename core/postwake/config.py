@@ -1,0 +1,385 @@
+"""The configuration: one TOML file, typed, each key documented with its default here and nowhere else.
+
+``postwake config example`` prints what :func:`example` makes of these classes; docs/configuration.md is made
+from the same. Every problem in a file is found at once and reported with file, key, value and expectation.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from postwake.errors import ConfigError
+from postwake.tokens import Privacy
+
+DEFAULT_PATH = Path("/etc/postwake/postwake.toml")
+
+
+def _network(text: str) -> str:
+    ipaddress.ip_network(text)
+    return text
+
+
+def _domain(text: str) -> str:
+    if not text or "@" in text or "/" in text or text != text.strip() or text.startswith("."):
+        raise ValueError("expected a domain such as example.com, without @")
+    return text.lower()
+
+
+def _tracking_url(text: str) -> str:
+    if not text:
+        return text
+    parts = urlsplit(text)
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("expected https://HOST or https://HOST/PREFIX")
+    return text.rstrip("/")
+
+
+def _listener(text: str) -> str:
+    if text.startswith("unix:"):
+        if not text.removeprefix("unix:").startswith("/"):
+            raise ValueError("expected unix:/ABSOLUTE/PATH")
+        return text
+    parse_listener(text)
+    return text
+
+
+def parse_listener(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; ValueError says what was expected."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:8025")
+    return host.strip("[]"), int(port)
+
+
+def _mode(text: str) -> str:
+    if not (3 <= len(text) <= 4) or any(c not in "01234567" for c in text):
+        raise ValueError('expected an octal mode such as "0660"')
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+Domain = Annotated[str, AfterValidator(_domain)]
+TrackingUrl = Annotated[str, AfterValidator(_tracking_url)]
+Listener = Annotated[str, AfterValidator(_listener)]
+OptionalListener = Annotated[str, AfterValidator(lambda text: text and _listener(text))]
+Mode = Annotated[str, AfterValidator(_mode)]
+PrivacyName = Literal["full", "pseudonymous", "anonymous", "off"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Store(_Section):
+    """The SQLite file that everything is written to and read from."""
+
+    path: Path = Field(
+        default=Path("/var/lib/postwake/postwake.db"),
+        description="The file. Its directory must be writable by the services' group.",
+    )
+    spool_dir: Path = Field(
+        default=Path("/var/lib/postwake/spool"),
+        description="Where events wait in fsynced files while the store cannot be written.",
+    )
+    busy_timeout_ms: int = Field(
+        5000, ge=0, le=600_000, description="How long one write waits for another process's, milliseconds."
+    )
+
+
+class Tracking(_Section):
+    """What is tracked, and how. `[domains."example.com"]` overrides the first keys for one sender domain."""
+
+    url: TrackingUrl = Field(
+        default="",
+        description="Where pixels and links point: https://HOST, resolved by the public to the pixel server. Required by milter and pixelserver.",
+    )
+    opens: bool = Field(default=True, description="Insert the open pixel into HTML parts.")
+    clicks: bool = Field(
+        default=True, description="Let http and https links in HTML parts go through the tracking host."
+    )
+    text_clicks: bool = Field(
+        default=False, description="The same for links in text/plain parts. They become long and ugly."
+    )
+    pixel: Literal["bottom", "top", "both"] = Field(
+        default="bottom", description="Where the pixel stands. Gmail clips mail at 102 kB and the bottom pixel with it."
+    )
+    privacy: PrivacyName = Field(
+        default="full",
+        description="What is kept of a reader: full, pseudonymous (keyed hashes), anonymous (no recipient), off (links work, nothing is kept).",
+    )
+    list_unsubscribe: Literal["off", "add", "wrap"] = Field(
+        default="off",
+        description="off; add: one-click List-Unsubscribe (RFC 8058) where there is none; wrap: also put ours before an existing one.",
+    )
+    sender_domains: list[Domain] = Field(
+        default_factory=list,
+        description="Envelope or header sender domains that are tracked. Subdomains are named one by one. Empty: nothing is.",
+    )
+    keys: Path = Field(default=Path("/etc/postwake/keys"), description="The signing keys; `postwake key new` adds one.")
+    exclude_hosts: list[str] = Field(
+        default_factory=list,
+        description='Links to these hosts stay as they are: "example.org", or "*.example.org" for its subdomains.',
+    )
+    visible_url_links: bool = Field(
+        False,
+        description="Wrap links whose visible text is itself a URL on the link's host's competitor: phishing filters warn of those.",
+    )
+    unsubscribe_links: bool = Field(default=False, description="Wrap unsubscribe links in the body too.")
+    dkim_signed: bool = Field(
+        False, description="Rewrite mail that already carries a DKIM-Signature. This breaks that signature."
+    )
+
+
+class DomainOverride(_Section):
+    """Overrides of `[tracking]` for one sender domain."""
+
+    url: TrackingUrl | None = Field(default=None, description="As in [tracking].")
+    opens: bool | None = Field(default=None, description="As in [tracking].")
+    clicks: bool | None = Field(default=None, description="As in [tracking].")
+    text_clicks: bool | None = Field(default=None, description="As in [tracking].")
+    pixel: Literal["bottom", "top", "both"] | None = Field(default=None, description="As in [tracking].")
+    privacy: PrivacyName | None = Field(default=None, description="As in [tracking].")
+    list_unsubscribe: Literal["off", "add", "wrap"] | None = Field(default=None, description="As in [tracking].")
+
+
+class Mta(_Section):
+    """The mail server beside which this runs: what is ours and what is not."""
+
+    internal_networks: list[Network] = Field(
+        default_factory=lambda: ["127.0.0.0/8", "::1/128"],
+        description="Mail from these clients is outgoing. So is mail from authenticated clients and mail submitted by sendmail(1). All other mail is inbound and never tracked.",
+    )
+    local_domains: list[Domain] = Field(
+        default_factory=list,
+        description="Domains whose mail ends here. Local delivery agents say so by themselves.",
+    )
+
+
+class Milter(_Section):
+    """The milter that Postfix's cleanup and smtpd talk to."""
+
+    socket: Path = Field(
+        default=Path("/var/spool/postfix/postwake/milter.sock"),
+        description="UNIX socket, in Postfix's queue directory so that chrooted processes reach it as unix:postwake/milter.sock. TCP on loopback costs 40 ms a message.",
+    )
+    socket_mode: Mode = Field(default="0660", description="Its mode.")
+    socket_group: str = Field(default="", description="Its group, such as postfix. Empty: the service's own.")
+    workers: int = Field(default=2, ge=1, le=64, description="Worker processes. About one per core that mail may use.")
+    threads: int = Field(default=2, ge=1, le=64, description="Rewriting threads in each worker process.")
+    max_message_bytes: int = Field(default=10_000_000, ge=1000, description="Larger bodies go out as they came.")
+    rewrite_timeout_s: float = Field(
+        5.0, gt=0, le=120, description="A message that takes longer goes out as it came, seconds."
+    )
+    store_timeout_ms: int = Field(
+        2000,
+        ge=10,
+        le=60_000,
+        description="If the store has not taken a message's row by then, it goes to the spool, milliseconds.",
+    )
+
+
+class LogParse(_Section):
+    """The reader of the MTA's log."""
+
+    source: Literal["file", "journal", "socket"] = Field(
+        default="file",
+        description="file: follow `path`; journal: journalctl; socket: syslog datagrams or stream on `listen`.",
+    )
+    path: Path = Field(
+        default=Path("/var/log/mail.log"), description="The log file. Exim on Debian writes /var/log/exim4/mainlog."
+    )
+    start: Literal["beginning", "end"] = Field(
+        default="beginning", description="Where a log that was never read is begun."
+    )
+    listen: Path = Field(default=Path("/run/postwake/log.sock"), description='The UNIX socket of `source = "socket"`.')
+    journal_identifiers: list[str] = Field(
+        default_factory=list, description="Only these syslog identifiers of the journal; empty: facility mail."
+    )
+    mta: Literal["auto", "postfix", "exim"] = Field(
+        default="auto", description="Whose log it is. auto looks at the first lines."
+    )
+    timezone: str = Field(
+        default="", description="Zone of stamps that name none, such as Europe/Berlin. Empty: this machine's."
+    )
+    batch_lines: int = Field(
+        500, ge=1, le=100_000, description="At most so many lines in one transaction while following."
+    )
+    reply_rules: Path | None = Field(default=None, description="Your own reply rules, tried before the shipped ones.")
+
+
+class PixelServer(_Section):
+    """The public web server: pixels, links, unsubscribing."""
+
+    listen: Listener = Field(
+        default="127.0.0.1:8025", description="HOST:PORT or unix:/PATH. Public addresses want tls_certificate."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
+    threads: int = Field(default=16, ge=1, le=256, description="Requests that one worker handles at once.")
+    proxy_hops: int = Field(
+        0, ge=0, le=5, description="How many proxies before us set X-Forwarded-For. 0: the peer is the reader."
+    )
+    store_timeout_ms: int = Field(
+        1000,
+        ge=10,
+        le=60_000,
+        description="If the store has not taken a hit by then, it goes to the spool and the reader is answered, milliseconds.",
+    )
+    tls_certificate: Path | None = Field(default=None, description="PEM chain, if this faces the net without a proxy.")
+    tls_key: Path | None = Field(default=None, description="Its private key.")
+    denied_destinations: Path | None = Field(
+        None, description="File of hosts and URL prefixes, one a line, that links no longer lead to."
+    )
+    scanner_networks: Path | None = Field(
+        None, description="File of networks, one a line, whose hits are machines: your own additions."
+    )
+    notify_sender_unsubscribe: bool = Field(
+        False, description="Also call the sender's own List-Unsubscribe https target on unsubscribing."
+    )
+
+
+class Metrics(_Section):
+    """One listener a service for Prometheus. Empty: none. They say nothing about persons but are not for the public."""
+
+    milter: OptionalListener = Field(default="127.0.0.1:9861", description="The milter's.")
+    logparse: OptionalListener = Field(
+        default="127.0.0.1:9862", description="The log parser's, which also counts what became of mail, from the store."
+    )
+    pixelserver: OptionalListener = Field(default="127.0.0.1:9863", description="The pixel server's.")
+
+
+class Retention(_Section):
+    """How long what is kept; `postwake db purge` (from a timer) removes the rest. Links never break by it."""
+
+    events_days: int = Field(
+        default=0, ge=0, description="Days that messages, deliveries and events are kept. 0: for ever."
+    )
+    client_days: int = Field(
+        default=90, ge=0, description="Days that readers' addresses and agents are kept. 0: for ever."
+    )
+    rollup_hours_days: int = Field(
+        400, ge=0, description="Days that hourly rollups are kept; daily ones stay. 0: for ever."
+    )
+
+
+class Config(_Section):
+    """Everything."""
+
+    store: Store = Field(default_factory=lambda: Store())
+    tracking: Tracking = Field(default_factory=lambda: Tracking())
+    domains: dict[Domain, DomainOverride] = Field(default_factory=dict)
+    mta: Mta = Field(default_factory=lambda: Mta())
+    milter: Milter = Field(default_factory=lambda: Milter())
+    logparse: LogParse = Field(default_factory=lambda: LogParse())
+    pixelserver: PixelServer = Field(default_factory=lambda: PixelServer())
+    metrics: Metrics = Field(default_factory=lambda: Metrics())
+    retention: Retention = Field(default_factory=lambda: Retention())
+
+    def tracking_for(self, domain: str) -> Tracking:
+        """Return the settings for mail of sender *domain*: `[tracking]` with that domain's overrides."""
+        override = self.domains.get(domain.lower())
+        if override is None:
+            return self.tracking
+        changed = {key: value for key, value in override.model_dump().items() if value is not None}
+        return self.tracking.model_copy(update=changed)
+
+    def own_hosts(self) -> frozenset[str]:
+        """Return every tracking host, lower case: links to them are ours and never wrapped again."""
+        urls = [self.tracking.url, *(override.url for override in self.domains.values())]
+        return frozenset(host for url in urls if url and (host := urlsplit(url).hostname))
+
+    def privacy_for(self, domain: str) -> Privacy:
+        """Return the configured privacy mode for mail of sender *domain*."""
+        return Privacy.parse(self.tracking_for(domain).privacy)
+
+
+def load(path: Path) -> Config:
+    """Read the file at *path*; :class:`ConfigError` lists everything that is wrong with it."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file; `postwake config example` prints one") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    return parse(data, str(path))
+
+
+def parse(data: dict[str, Any], origin: str) -> Config:
+    """Check *data* as read from TOML file *origin*; :class:`ConfigError` lists everything that is wrong."""
+    try:
+        # By way of JSON, whose strict mode takes a string for a path but never "5" for 5.
+        config = Config.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise ConfigError(*(_problem(origin, dict(item)) for item in error.errors())) from None
+    problems = [
+        f"{origin}: domains.{json.dumps(name)}: not among tracking.sender_domains: expected one of them"
+        for name in config.domains
+        if name not in config.tracking.sender_domains
+    ]
+    if bool(config.pixelserver.tls_certificate) != bool(config.pixelserver.tls_key):
+        problems.append(f"{origin}: pixelserver.tls_certificate and pixelserver.tls_key: expected both or neither")
+    if problems:
+        raise ConfigError(*problems)
+    return config
+
+
+def require_tracking(config: Config, origin: str) -> None:
+    """Raise :class:`ConfigError` unless *config* says enough to rewrite mail or to serve links."""
+    if not config.tracking.url:
+        raise ConfigError(f'{origin}: tracking.url = "": expected https://HOST, where pixels and links point')
+
+
+def _problem(origin: str, item: dict[str, Any]) -> str:
+    """Say one problem: file, key, value, expectation."""
+    key = ".".join(str(part) for part in item["loc"] if part != "[key]") or "(top level)"
+    if item["type"] == "extra_forbidden":
+        return f"{origin}: {key}: unknown key; `postwake config example` lists those there are"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{origin}: {key} = {json.dumps(item['input'], default=str)}: {message[0].lower()}{message[1:]}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    return json.dumps(value if isinstance(value, list) else str(value), ensure_ascii=False)
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True)
+
+
+def sections() -> list[tuple[str, str, list[tuple[str, Any, str]]]]:
+    """Return each section's name, description and keys (name, default, description), in order."""
+    found = []
+    for name, field in Config.model_fields.items():
+        model: Any = DomainOverride if name == "domains" else field.annotation
+        keys = [(key, _default(item), item.description or "") for key, item in model.model_fields.items()]
+        found.append((name, str(model.__doc__), keys))
+    return found
+
+
+def example() -> str:
+    """Return a commented file with every key at its default, commented out where the default holds anyway."""
+    lines = ["# Postwake: every key with its default. Uncomment what you change. man postwake.toml", ""]
+    for name, description, keys in sections():
+        lines.append(f"# {description}")
+        if name == "domains":
+            lines += ['# [domains."news.example.com"]', '# url = "https://track.news.example.com"', ""]
+            continue
+        lines.append(f"[{name}]")
+        for key, default, text in keys:
+            lines.append(f"# {text}")
+            lines.append(f"# {key} = {_toml(default)}" if default is not None else f'# {key} = "…"  (unset)')
+        lines.append("")
+    return "\n".join(lines)

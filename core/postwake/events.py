@@ -1,0 +1,189 @@
+"""The vocabulary: event types, states, and the events that daemons hand to the store.
+
+Types are past tense with one meaning each (docs/architecture.md, "Vocabulary"). Numbers are what the store
+holds; they never change meaning. Events are plain values with a JSON form, in which they wait in the spool
+while the store cannot be written.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from postwake.tokens import Privacy
+
+
+class EventType(enum.IntEnum):
+    """What happened."""
+
+    ACCEPTED = 1  # outbound, queued: the milter saw it or the log did
+    RECEIVED = 2  # inbound, queued
+    SENT = 3  # a remote or local agent took it, 2xx
+    DEFERRED = 4  # 4xx or no answer: will be retried
+    BOUNCED = 5  # 5xx or given up
+    EXPIRED = 6  # given up after the queue lifetime: a kind of bounce
+    OPENED = 7
+    CLICKED = 8
+    UNSUBSCRIBED = 9
+    COMPLAINED = 10
+    REPLIED = 11
+    REJECTED = 12  # refused before it was queued
+    SUPPRESSED = 13  # held back by us
+    RESUBSCRIBED = 14
+    HANDED_OVER = 15  # taken by a content filter or alias: not a delivery, the next queue ID decides
+    HELD = 16  # by the operator or a rule; released or deleted later
+    DELETED = 17  # by the operator
+    NOTIFIED = 18  # the MTA told the sender: non-delivery or delay notification, under its own queue ID
+
+    @property
+    def label(self) -> str:
+        """The word people and files use."""
+        return self.name.lower()
+
+
+class State(enum.IntEnum):
+    """What has become of one message to one recipient."""
+
+    QUEUED = 0
+    SENT = 1
+    DEFERRED = 2
+    BOUNCED = 3
+    EXPIRED = 4
+    HANDED_OVER = 5  # the same mail lives on under another queue ID, as another delivery of the same message
+    DELETED = 6
+
+    @property
+    def label(self) -> str:
+        """The word people and files use."""
+        return self.name.lower()
+
+
+class Direction(enum.IntEnum):
+    """Which way a message goes."""
+
+    UNKNOWN = 0
+    OUTBOUND = 1
+    INBOUND = 2
+
+    @property
+    def label(self) -> str:
+        """The word people and files use."""
+        return self.name.lower()
+
+
+class Who(enum.IntEnum):
+    """Who opened or clicked."""
+
+    UNKNOWN = 0
+    HUMAN = 1
+    MACHINE = 2
+
+    @property
+    def label(self) -> str:
+        """The word people and files use."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The milter saw a message to its end and let it go on, rewritten or not."""
+
+    at_us: int
+    tracking_id: bytes
+    direction: Direction
+    queue_id: str
+    host: str
+    message_id: str
+    sender: str
+    domain: str
+    """The sender domain it counts under, lower case."""
+    recipients: tuple[str, ...]
+    subject: str = ""
+    tag: str = ""
+    campaign: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    size_bytes: int = 0
+    client: str = ""
+    sasl_username: str = ""
+    tracked: bool = False
+    untracked_reason: str = ""
+    pixels: int = 0
+    links: int = 0
+    links_skipped: dict[str, int] = field(default_factory=dict)
+    parts_rewritten: int = 0
+    privacy: Privacy = Privacy.FULL
+    rewrite_us: int = 0
+    """How long the rewriting took, microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """The milter met a message that already carries our stamp: a content filter handed it back."""
+
+    at_us: int
+    tracking_id: bytes
+    queue_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A request to the pixel server that its token proves to be about one of our messages."""
+
+    hit_id: bytes
+    """16 bytes, unique and time-ordered: recording the same hit twice records it once."""
+    at_us: int
+    type: EventType
+    """OPENED, CLICKED, UNSUBSCRIBED or RESUBSCRIBED."""
+    tracking_id: bytes
+    recipient: int
+    """1-based index in the transaction, 0: shared."""
+    link: int = 0
+    url: str = ""
+    who: Who = Who.UNKNOWN
+    reason: str = ""
+    client: str = ""
+    """The reader's address, or its keyed hash, or nothing, as the privacy mode has it."""
+    user_agent: str = ""
+    privacy: Privacy = Privacy.FULL
+
+
+Event = Accepted | Requeued | Hit
+
+_KINDS: dict[str, type[Accepted] | type[Requeued] | type[Hit]] = {
+    "accepted": Accepted,
+    "requeued": Requeued,
+    "hit": Hit,
+}
+_BYTES = ("tracking_id", "hit_id")
+_ENUMS: dict[str, type[enum.IntEnum]] = {"direction": Direction, "type": EventType, "who": Who, "privacy": Privacy}
+
+
+def encode(event: Event) -> str:
+    """Return *event* as one line of JSON."""
+    data: dict[str, Any] = asdict(event)
+    for name in _BYTES:
+        if name in data:
+            data[name] = base64.b64encode(data[name]).decode("ascii")
+    data["kind"] = type(event).__name__.lower()
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+
+
+def decode(line: str) -> Event:
+    """Return the event that :func:`encode` wrote; ValueError if *line* is not one."""
+    try:
+        data = json.loads(line)
+        kind = _KINDS[data.pop("kind")]
+        for name in _BYTES:
+            if name in data:
+                data[name] = base64.b64decode(data[name], validate=True)
+        for name, enumeration in _ENUMS.items():
+            if name in data:
+                data[name] = enumeration(data[name])
+        if "recipients" in data:
+            data["recipients"] = tuple(data["recipients"])
+        return kind(**data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an event: {error}") from None

@@ -1,0 +1,110 @@
+"""What every daemon needs from the operating system: logging, signals, readiness.
+
+The main thread owns the signals (libmilter would eat them) and waits; the daemon's work runs in other threads or
+processes. SIGTERM and SIGINT stop, SIGHUP reloads. Readiness and reloading are told to systemd as sd_notify(3)
+has it: datagrams to the socket in ``NOTIFY_SOCKET``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+log = logging.getLogger("postwake")
+
+
+def set_up_logging(level: str = "INFO") -> None:
+    """Log to standard error, one line a record, with a syslog priority prefix when the journal reads it (sd-daemon(3))."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(journal="JOURNAL_STREAM" in os.environ))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # A record would look its thread up and leave a dummy behind for each of libmilter's (gh-114423).
+    logging.logThreads = False
+
+
+class _Formatter(logging.Formatter):
+    _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+    def __init__(self, *, journal: bool) -> None:
+        stamp = "" if journal else "%(asctime)s "
+        super().__init__(f"{stamp}%(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"<{self._PRIORITY.get(record.levelno, 6)}>{text}" if self._journal else text
+
+
+def notify(state: str) -> None:
+    """Tell the service manager *state*, such as ``READY=1``; nothing if there is none."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto(state.encode(), address)
+
+
+def watchdog_s() -> float | None:
+    """Return how often the service manager wants ``WATCHDOG=1``: half of what it allows, or None."""
+    allowed_us = os.environ.get("WATCHDOG_USEC", "")
+    if not allowed_us.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(allowed_us) / 2e6
+
+
+class Signals:
+    """The signals of one daemon, turned into calls on the main thread."""
+
+    def __init__(self, on_reload: Callable[[], None] | None = None) -> None:
+        """Take over SIGTERM, SIGINT and SIGHUP. Without *on_reload* SIGHUP is ignored."""
+        self._on_reload = on_reload
+        self._stop = False
+        self._reload = False
+        # set_wakeup_fd would need a loop; a self-pipe read with a timeout is all that is needed here.
+        self._reader, self._writer = socket.socketpair()
+        self._reader.settimeout(1.0)
+        self._writer.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._caught)
+
+    def wait(self, is_alive: Callable[[], bool] = lambda: True) -> None:
+        """Return when told to stop or when *is_alive* (asked every second) says no; reload and feed the watchdog meanwhile."""
+        interval_s = watchdog_s()
+        fed_at = 0.0
+        while not self._stop and is_alive():
+            if interval_s is not None and time.monotonic() - fed_at >= interval_s:
+                notify("WATCHDOG=1")
+                fed_at = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                self._reader.recv(64)
+            if self._reload:
+                self._reload = False
+                if self._on_reload is not None:
+                    notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+                    self._on_reload()
+                    notify("READY=1")
+        notify("STOPPING=1")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal said stop."""
+        return self._stop
+
+    def _caught(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self._stop = True
+        with contextlib.suppress(BlockingIOError):
+            self._writer.send(b"\0")

@@ -1,0 +1,178 @@
+"""Opening the store: pragmas, the schema check, and the lock in front of each write.
+
+Security: the directory must be writable by every service that opens the file (WAL keeps two files beside it),
+and by nobody else: mode 2770 and one group. Files are created 0660.
+
+Why a lock file: SQLite's own busy handler sleeps longer and longer (up to 100 ms) between looks, so that a small
+writer starves beside a busy one. Queueing on a lock that is looked at every millisecond keeps its waits short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from postwake.errors import ConfigError, StoreUnavailableError
+from postwake.store import schema
+
+Synchronous = Literal["NORMAL", "FULL"]
+
+WAL_LIMIT_BYTES = 64 << 20
+"""The WAL is truncated to this after a checkpoint, so that one long reader does not leave a big file for ever."""
+
+
+def open_writer(path: Path, *, busy_timeout_ms: int = 5000, synchronous: Synchronous = "NORMAL") -> sqlite3.Connection:
+    """Open *path* for writing in WAL mode, autocommit (transactions are explicit).
+
+    :class:`ConfigError` if its schema is not ours, :class:`StoreUnavailableError` if it cannot be opened now.
+    """
+    connection = _connect(path, busy_timeout_ms)
+    try:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise ConfigError(f"{path}: journal mode is {mode}: expected wal; is it on a network file system?")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+        connection.execute("PRAGMA cache_size = -16000")
+        check_schema(connection, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _refused(path, error) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open *path* read-only; the same errors as :func:`open_writer`. Rows come as :class:`sqlite3.Row`."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA query_only = 1")
+        check_schema(connection, path)
+    except sqlite3.OperationalError as error:
+        if not path.exists():
+            raise StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one") from None
+        raise _refused(path, error) from None
+    except sqlite3.DatabaseError as error:
+        raise _refused(path, error) from None
+    return connection
+
+
+def migrate_file(path: Path) -> list[str]:
+    """Make or migrate the store at *path*; return the names of the migrations applied."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with WriteLock(path).held(60.0):
+            old_umask = os.umask(0o007)
+            try:
+                connection = sqlite3.connect(path, timeout=60)
+            finally:
+                os.umask(old_umask)
+            try:
+                found = schema.found_version(connection)
+                if found > schema.version():
+                    raise ConfigError(_newer(path, found))
+                connection.execute("PRAGMA journal_mode = WAL")
+                return schema.migrate(connection)
+            finally:
+                connection.close()
+    except OSError as error:
+        raise StoreUnavailableError(f"{path}: cannot make the store: {error.strerror}") from None
+    except sqlite3.DatabaseError as error:
+        raise _refused(path, error) from None
+
+
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise :class:`ConfigError` unless the file's schema is exactly ours."""
+    found = schema.found_version(connection)
+    if found > schema.version():
+        raise ConfigError(_newer(path, found))
+    if found < schema.version():
+        raise ConfigError(f"{path}: schema version {found}: expected {schema.version()}; run `postwake db migrate`")
+
+
+def _newer(path: Path, found: int) -> str:
+    return f"{path}: schema version {found} is newer than this Postwake's {schema.version()}: install the newer release"
+
+
+def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
+    if not path.exists():
+        raise StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one")
+    try:
+        return sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None, check_same_thread=False)
+    except sqlite3.DatabaseError as error:
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: sqlite3.DatabaseError) -> StoreUnavailableError:
+    return StoreUnavailableError(f"{path}: cannot open the store: {error}")
+
+
+class WriteLock:
+    """The ``flock`` that writing processes queue on, beside the store as ``<name>-lock``.
+
+    Only an accelerator: SQLite's own lock is what excludes. A lock file that cannot be made is done without.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the store's path; the file is opened at the first use."""
+        self._path = path.with_name(path.name + "-lock")
+        self._descriptor: int | None = None
+
+    @contextlib.contextmanager
+    def held(self, timeout_s: float) -> Iterator[None]:
+        """Hold the lock; after *timeout_s* go on without it: SQLite then says whether the store is busy."""
+        descriptor = self._open()
+        if descriptor is None:
+            yield
+            return
+        locked = _flock(descriptor, timeout_s)
+        try:
+            yield
+        finally:
+            if locked:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> int | None:
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            except OSError:
+                return None
+            with contextlib.suppress(OSError):
+                os.fchmod(self._descriptor, 0o660)  # whatever the umask: the other services are in our group
+        return self._descriptor
+
+
+def _flock(descriptor: int, timeout_s: float) -> bool:
+    """Wait for the lock in the kernel's queue; poll only to bound the wait when somebody sits on it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        pass
+    deadline = time.monotonic() + timeout_s
+    # A blocking flock cannot be given a time limit without signals, which belong to the main thread. Another
+    # writer holds it for under 50 ms; polling at 1 ms keeps the order roughly fair and the bound exact.
+    while time.monotonic() < deadline:
+        time.sleep(0.001)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            continue
+    return False

@@ -1,0 +1,93 @@
+"""What is counted when: the one place that knows which rollup cells an event or a delivery belongs to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from postwake.events import Direction, State
+from postwake.store.rollup import Rollup
+from postwake.store.transaction import Transaction
+
+
+class Cohort(NamedTuple):
+    """The message that something counts under."""
+
+    message: int
+    at_us: int
+    direction: Direction
+    domain: str
+    tag: str
+
+
+def domain_of(address: str) -> str:
+    """Return the domain of *address*, lower case; empty for the null sender and bare local parts."""
+    return address.rpartition("@")[2].lower() if "@" in address else ""
+
+
+def count_event(
+    rollup: Rollup, at_us: int, measure: str, cohort: Cohort | None, *, recipient: str = "", n: int = 1
+) -> None:
+    """Count something that happened at *at_us*, once in each dimension it belongs to."""
+    _count(rollup, "event", at_us, measure, cohort, recipient, n)
+
+
+def count_cohort(rollup: Rollup, measure: str, cohort: Cohort, *, recipient: str = "", n: int = 1) -> None:
+    """Count what has become of mail accepted in the cohort's hour."""
+    _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient, n)
+
+
+def _count(rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str, n: int) -> None:
+    if cohort is not None and cohort.direction is Direction.INBOUND:
+        rollup.add(basis, at_us, measure, n, dimension="inbound")
+        return
+    rollup.add(basis, at_us, measure, n)
+    if cohort is None:
+        return
+    if cohort.domain:
+        rollup.add(basis, at_us, measure, n, dimension="sender_domain", key=cohort.domain)
+    if cohort.tag:
+        rollup.add(basis, at_us, measure, n, dimension="tag", key=cohort.tag)
+    if recipient:
+        rollup.add(basis, at_us, measure, n, dimension="recipient_domain", key=domain_of(recipient))
+
+
+def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:
+    """Count a message into its cohort; *sign* -1 takes it out again."""
+    count_cohort(rollup, "messages", cohort, n=sign)
+
+
+def count_delivery(rollup: Rollup, cohort: Cohort, recipient: str, state: State, sign: int = 1) -> None:
+    """Count a delivery in *state* into its message's cohort; *sign* -1 takes it out again."""
+    count_cohort(rollup, state.label, cohort, recipient=recipient, n=sign)
+
+
+def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None:
+    """Count a stored message with its deliveries and engagement into (or with *sign* -1 out of) its cohort.
+
+    For the rare moments when a message turns out to belong elsewhere: merged with another, or met by the log
+    before the milter's row arrived from the spool.
+    """
+    rollup = transaction.rollup
+    count_message(rollup, cohort, sign)
+    for recipient, state in transaction.execute(
+        "SELECT recipient, state FROM delivery WHERE message = ?", (cohort.message,)
+    ):
+        count_delivery(rollup, cohort, recipient, State(state), sign)
+    engaged = transaction.execute(
+        "SELECT sum(opens_human + clicks_human > 0), sum(opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0),"
+        " sum(clicks_human > 0), sum(clicks_human + clicks_machine + clicks_unknown > 0),"
+        " sum(unsubscribed_us IS NOT NULL), sum(complained_us IS NOT NULL) FROM engagement WHERE message = ?",
+        (cohort.message,),
+    ).fetchone()
+    measures = ("opened_human", "opened_any", "clicked_human", "clicked_any", "unsubscribed", "complained")
+    for measure, n in zip(measures, engaged, strict=True):
+        if n:
+            count_cohort(rollup, measure, cohort, n=sign * n)
+
+
+def load_cohort(transaction: Transaction, message: int) -> Cohort:
+    """Return what the message *message* counts under."""
+    at_us, direction, domain, tag = transaction.execute(
+        "SELECT at_us, direction, domain, tag FROM message WHERE id = ?", (message,)
+    ).fetchone()
+    return Cohort(message, at_us, Direction(direction), domain or "", tag or "")

@@ -1,0 +1,156 @@
+"""The pixel server's events: opens, clicks, unsubscribing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from postwake.events import Direction, EventType, Hit, State, Who
+from postwake.store.counting import Cohort, count_cohort, count_event, load_cohort
+from postwake.store.transaction import Transaction
+from postwake.tracking_id import made_at_us
+
+_COUNTER = {
+    (EventType.OPENED, Who.HUMAN): "opens_human",
+    (EventType.OPENED, Who.MACHINE): "opens_machine",
+    (EventType.OPENED, Who.UNKNOWN): "opens_unknown",
+    (EventType.CLICKED, Who.HUMAN): "clicks_human",
+    (EventType.CLICKED, Who.MACHINE): "clicks_machine",
+    (EventType.CLICKED, Who.UNKNOWN): "clicks_unknown",
+}
+_ENGAGED = {
+    "opened_human": "opens_human + clicks_human > 0",  # a human click implies an open
+    "opened_any": "opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0",
+    "clicked_human": "clicks_human > 0",
+    "clicked_any": "clicks_human + clicks_machine + clicks_unknown > 0",
+    "unsubscribed": "unsubscribed_us IS NOT NULL",
+}
+_SELECT_ENGAGED = f"SELECT {', '.join(_ENGAGED.values())} FROM engagement WHERE message = ? AND recipient_idx = ?"
+
+
+def apply_hit(transaction: Transaction, hit: Hit) -> None:
+    """Write the hit, once however often it is applied."""
+    message = _message(transaction, hit)
+    delivery = None
+    if message is not None and hit.recipient:
+        row = transaction.execute(
+            "SELECT id FROM delivery WHERE message = ? AND idx = ?", (message, hit.recipient)
+        ).fetchone()
+        delivery = row and row[0]
+    inserted = transaction.execute(
+        "INSERT INTO event (at_us, type, message, delivery, who, reason, link, url, user_agent, client, recipient_idx, hit_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+        (
+            hit.at_us,
+            hit.type,
+            message,
+            delivery,
+            hit.who,
+            hit.reason or None,
+            hit.link,
+            transaction.urls.id(hit.url),
+            transaction.user_agents.id(hit.user_agent),
+            hit.client or None,
+            hit.recipient,
+            hit.hit_id,
+        ),
+    ).fetchone()
+    if inserted is None:
+        return
+    cohort = load_cohort(transaction, message) if message is not None else None
+    measure = hit.type.label
+    if hit.type in (EventType.OPENED, EventType.CLICKED):
+        measure = f"{measure}.{hit.who.label}"
+    count_event(transaction.rollup, hit.at_us, measure, cohort)
+    if cohort is not None:
+        with_engagement(transaction, cohort, hit.recipient, lambda: _engage(transaction, cohort, hit))
+
+
+def relabel(transaction: Transaction, event: int, who: Who, reason: str, at_us: int) -> None:
+    """Change the verdict on a stored open or click, keeping the earlier one in ``relabel``."""
+    row = transaction.execute(
+        "SELECT at_us, type, message, who, reason, recipient_idx FROM event WHERE id = ?", (event,)
+    ).fetchone()
+    if row is None or row[3] == who:
+        return
+    hit_at_us, kind, message, before, reason_before, recipient = row
+    transaction.execute(
+        "INSERT INTO relabel (event, at_us, who_before, reason_before) VALUES (?, ?, ?, ?)",
+        (event, at_us, before, reason_before),
+    )
+    transaction.execute("UPDATE event SET who = ?, reason = ? WHERE id = ?", (who, reason, event))
+    cohort = load_cohort(transaction, message) if message is not None else None
+    label = EventType(kind).label
+    count_event(transaction.rollup, hit_at_us, f"{label}.{Who(before).label}", cohort, n=-1)
+    count_event(transaction.rollup, hit_at_us, f"{label}.{who.label}", cohort)
+    if cohort is None:
+        return
+    old, new = _COUNTER[EventType(kind), Who(before)], _COUNTER[EventType(kind), who]
+    with_engagement(
+        transaction,
+        cohort,
+        recipient or 0,
+        lambda: transaction.execute(
+            f"UPDATE engagement SET {old} = {old} - 1, {new} = {new} + 1 WHERE message = ? AND recipient_idx = ?",
+            (cohort.message, recipient or 0),
+        ),
+    )
+
+
+def with_engagement(transaction: Transaction, cohort: Cohort, recipient: int, change: Callable[[], object]) -> None:
+    """Run *change* on the engagement row and count in the cohort what it made true or untrue."""
+    key = (cohort.message, recipient)
+    before = transaction.execute(_SELECT_ENGAGED, key).fetchone() or (0,) * len(_ENGAGED)
+    change()
+    after = transaction.execute(_SELECT_ENGAGED, key).fetchone()
+    for measure, was, is_now in zip(_ENGAGED, before, after, strict=True):
+        if was != is_now:
+            count_cohort(transaction.rollup, measure, cohort, n=is_now - was)
+
+
+def _engage(transaction: Transaction, cohort: Cohort, hit: Hit) -> None:
+    key = (cohort.message, hit.recipient)
+    transaction.execute("INSERT INTO engagement (message, recipient_idx) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
+    if hit.type is EventType.UNSUBSCRIBED:
+        change = "unsubscribed_us = coalesce(unsubscribed_us, ?3)"
+    elif hit.type is EventType.RESUBSCRIBED:
+        change = "unsubscribed_us = NULL"
+    else:
+        counter = _COUNTER[hit.type, hit.who]
+        first = "first_open_us" if hit.type is EventType.OPENED else "first_click_us"
+        change = f"{counter} = {counter} + 1, {first} = min(coalesce({first}, ?3), ?3)"
+    # `?3 = ?3` binds the third parameter in the branch that does not use it.
+    transaction.execute(
+        f"UPDATE engagement SET {change} WHERE message = ?1 AND recipient_idx = ?2 AND ?3 = ?3", (*key, hit.at_us)
+    )
+
+
+def _message(transaction: Transaction, hit: Hit) -> int | None:
+    """Return the message of *hit*; make a stub if it is not there yet; None if it was purged."""
+    row = transaction.execute("SELECT id FROM message WHERE tracking_id = ?", (hit.tracking_id,)).fetchone()
+    if row is not None:
+        return int(row[0])
+    at_us = made_at_us(hit.tracking_id)
+    purged = transaction.execute("SELECT value FROM meta WHERE key = 'purged_before_us'").fetchone()
+    if purged is not None and at_us < int(purged[0]):
+        return None
+    # The milter's row waits in a spool; what it says is filled in when it arrives.
+    message = int(
+        transaction.execute(
+            "INSERT INTO message (at_us, direction, tracking_id, tracked, privacy) VALUES (?, ?, ?, 1, ?) RETURNING id",
+            (at_us, Direction.OUTBOUND, hit.tracking_id, hit.privacy),
+        ).fetchone()[0]
+    )
+    cohort = Cohort(message, at_us, Direction.OUTBOUND, "", "")
+    count_cohort(transaction.rollup, "messages", cohort)
+    return message
+
+
+def delivered_at_us(connection: sqlite3.Connection, tracking_id: bytes, recipient: int) -> int | None:
+    """Return when the remote server took the message (for *recipient*, or the first of all), or None."""
+    row = connection.execute(
+        "SELECT min(delivery.last_attempt_us) FROM message JOIN delivery ON delivery.message = message.id"
+        " WHERE message.tracking_id = ? AND delivery.state = ? AND (? = 0 OR delivery.idx = ?)",
+        (tracking_id, State.SENT, recipient, recipient),
+    ).fetchone()
+    return None if row is None else row[0]

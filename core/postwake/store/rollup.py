@@ -1,0 +1,63 @@
+"""Rollups: counts by hour, by day and for all time, so that reports cost the same at 10⁴ and 10⁸ events.
+
+Two bases:
+
+``event``
+    when it happened. Only grows: the counters of Prometheus and the time series come from here.
+``cohort``
+    when the message was accepted, and what has become of it since: moves with each delivery's state, so that
+    queued + sent + deferred + bounced + expired (+ handed over + deleted) is the number of deliveries at any moment,
+    and rates are rates of the same mail.
+
+Dimensions: ``all``, ``sender_domain``, ``recipient_domain``, ``tag``, ``category``, ``kind``, ``reason`` (untracked),
+and ``inbound``, where mail that comes in is counted and nowhere else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+
+from postwake.store.schema import DAY_US, HOUR_US
+
+Key = tuple[str, str, int, str, str]
+
+_UPSERT = """
+INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET n = n + excluded.n
+"""
+
+
+class Rollup:
+    """The counts of one transaction, added up in memory and written at its end."""
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self._counts: Counter[Key] = Counter()
+
+    def add(self, basis: str, at_us: int, measure: str, n: int = 1, *, dimension: str = "all", key: str = "") -> None:
+        """Count *n* of *measure* at *at_us* under one dimension's key."""
+        self._counts[basis, dimension, at_us // HOUR_US, key, measure] += n
+
+    def merge(self, other: Rollup) -> None:
+        """Add what *other* counted."""
+        self._counts.update(other._counts)
+
+    def flush(self, connection: sqlite3.Connection) -> None:
+        """Add the counts to the table."""
+        if not self._counts:
+            return
+        by_day: Counter[Key] = Counter()
+        by_all: Counter[Key] = Counter()
+        hours_a_day = DAY_US // HOUR_US
+        for (basis, dimension, hour, key, measure), n in self._counts.items():
+            by_day[basis, dimension, hour // hours_a_day, key, measure] += n
+            by_all[basis, dimension, 0, key, measure] += n
+        for span, unit_us, counts in (("hour", HOUR_US, self._counts), ("day", DAY_US, by_day), ("all", 1, by_all)):
+            rows = [
+                (basis, span, dimension, start * unit_us, key, measure, n)
+                for (basis, dimension, start, key, measure), n in sorted(counts.items())
+                if n
+            ]
+            connection.executemany(_UPSERT, rows)
+        self._counts.clear()

@@ -1,0 +1,272 @@
+"""The tables and the people's views, as numbered migrations.
+
+``PRAGMA user_version`` holds the number of the last migration, so that a daemon can tell in one read whether
+the file is its own; sqlite-utils' ``Migrations`` keeps names and dates.
+
+Why the indexes look as they do: every index whose key is random (queue IDs, Message-IDs, addresses) begins with
+the UTC day. Inserts then stay within the current day's few pages, however many years the file holds, and a
+look-up probes one key per day.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from postwake.events import Direction, EventType, State, Who
+from postwake.tokens import Privacy
+
+DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+
+migrations = Migrations("postwake")
+
+_TABLES = """
+CREATE TABLE message (
+  id INTEGER PRIMARY KEY,
+  at_us INTEGER NOT NULL,
+  direction INTEGER NOT NULL DEFAULT 0,
+  tracking_id BLOB,
+  host TEXT,
+  queue_id TEXT,
+  message_id TEXT,
+  sender TEXT,
+  domain TEXT,
+  recipients INTEGER,
+  size_bytes INTEGER,
+  client TEXT,
+  sasl_username TEXT,
+  subject TEXT,
+  tag TEXT,
+  campaign TEXT,
+  metadata TEXT,
+  tracked INTEGER NOT NULL DEFAULT 0,
+  untracked_reason TEXT,
+  privacy INTEGER,
+  pixels INTEGER,
+  links INTEGER,
+  links_skipped TEXT,
+  parts_rewritten INTEGER,
+  rewrite_us INTEGER,
+  parent INTEGER,
+  merged_into INTEGER,
+  removed_us INTEGER
+);
+CREATE UNIQUE INDEX message_tracking_id ON message (tracking_id) WHERE tracking_id IS NOT NULL;
+CREATE INDEX message_queue_id ON message (at_us / 86400000000, queue_id);
+CREATE INDEX message_message_id ON message (at_us / 86400000000, message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX message_merged_into ON message (merged_into) WHERE merged_into IS NOT NULL;
+
+CREATE TABLE delivery (
+  id INTEGER PRIMARY KEY,
+  message INTEGER NOT NULL,
+  recipient TEXT NOT NULL,
+  original_recipient TEXT,
+  idx INTEGER NOT NULL DEFAULT 0,
+  state INTEGER NOT NULL DEFAULT 0,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  at_us INTEGER NOT NULL,
+  first_attempt_us INTEGER,
+  last_attempt_us INTEGER,
+  last_event INTEGER
+);
+CREATE INDEX delivery_message ON delivery (message);
+CREATE INDEX delivery_recipient ON delivery (at_us / 86400000000, recipient COLLATE NOCASE);
+
+CREATE TABLE event (
+  id INTEGER PRIMARY KEY,
+  at_us INTEGER NOT NULL,
+  type INTEGER NOT NULL,
+  message INTEGER,
+  delivery INTEGER,
+  relay INTEGER,
+  reply INTEGER,
+  reply_part TEXT,
+  delay_us INTEGER,
+  before_qmgr_us INTEGER,
+  in_qmgr_us INTEGER,
+  connect_us INTEGER,
+  transmit_us INTEGER,
+  who INTEGER,
+  reason TEXT,
+  link INTEGER,
+  url INTEGER,
+  user_agent INTEGER,
+  client TEXT,
+  recipient_idx INTEGER,
+  hit_id BLOB,
+  detail TEXT
+);
+CREATE INDEX event_message ON event (message);
+CREATE UNIQUE INDEX event_hit_id ON event (hit_id) WHERE hit_id IS NOT NULL;
+
+CREATE TABLE engagement (
+  message INTEGER NOT NULL,
+  recipient_idx INTEGER NOT NULL,
+  opens_human INTEGER NOT NULL DEFAULT 0,
+  opens_machine INTEGER NOT NULL DEFAULT 0,
+  opens_unknown INTEGER NOT NULL DEFAULT 0,
+  clicks_human INTEGER NOT NULL DEFAULT 0,
+  clicks_machine INTEGER NOT NULL DEFAULT 0,
+  clicks_unknown INTEGER NOT NULL DEFAULT 0,
+  first_open_us INTEGER,
+  first_click_us INTEGER,
+  unsubscribed_us INTEGER,
+  complained_us INTEGER,
+  PRIMARY KEY (message, recipient_idx)
+) WITHOUT ROWID;
+
+CREATE TABLE rollup (
+  basis TEXT NOT NULL,
+  span TEXT NOT NULL,
+  dimension TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  measure TEXT NOT NULL,
+  n INTEGER NOT NULL,
+  PRIMARY KEY (basis, span, dimension, start_us, key, measure)
+) WITHOUT ROWID;
+
+CREATE TABLE relay (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE url (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE user_agent (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE reply (
+  id INTEGER PRIMARY KEY,
+  text TEXT NOT NULL,
+  code INTEGER,
+  dsn TEXT,
+  kind TEXT,
+  fault TEXT,
+  category TEXT,
+  provider TEXT,
+  rule TEXT
+);
+CREATE UNIQUE INDEX reply_text ON reply (text, coalesce(code, 0), coalesce(dsn, ''), coalesce(rule, ''));
+
+CREATE TABLE relabel (
+  id INTEGER PRIMARY KEY,
+  event INTEGER NOT NULL,
+  at_us INTEGER NOT NULL,
+  who_before INTEGER,
+  reason_before TEXT
+);
+CREATE INDEX relabel_event ON relabel (event);
+
+CREATE TABLE cursor (source TEXT PRIMARY KEY, state TEXT NOT NULL, at_us INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE queue (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  queue_id TEXT NOT NULL,
+  at_us INTEGER NOT NULL,
+  message INTEGER,
+  state TEXT
+);
+CREATE INDEX queue_message ON queue (message);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE event_type (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE state (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE direction (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE who (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE privacy (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+"""
+
+_REPLY = "replace(reply.text, '{}', coalesce(event.reply_part, '{}'))"
+_TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', {0} / 1e6, 'unixepoch')"
+
+_VIEWS = f"""
+CREATE VIEW messages AS
+SELECT message.id, {_TIME.format("message.at_us")} AS at, direction.name AS direction, lower(hex(tracking_id)) AS tracking_id,
+  host, queue_id, message_id, sender, domain, recipients, subject, tag, campaign, metadata, size_bytes, client, sasl_username,
+  tracked, untracked_reason, privacy.name AS privacy, pixels, links, links_skipped, message.at_us
+FROM message JOIN direction ON direction.id = message.direction LEFT JOIN privacy ON privacy.id = message.privacy
+WHERE merged_into IS NULL;
+
+CREATE VIEW deliveries AS
+SELECT delivery.id, delivery.message, {_TIME.format("delivery.at_us")} AS at, message.sender, delivery.recipient,
+  delivery.original_recipient, state.name AS state, attempts, {_TIME.format("last_attempt_us")} AS last_attempt,
+  relay.text AS relay, reply.code, reply.dsn, {_REPLY} AS reply, reply.kind, reply.fault, reply.category, reply.provider,
+  event.delay_us / 1e6 AS delay_s, message.queue_id, message.message_id, message.subject, message.tag, delivery.at_us
+FROM delivery JOIN message ON message.id = delivery.message JOIN state ON state.id = delivery.state
+LEFT JOIN event ON event.id = delivery.last_event LEFT JOIN reply ON reply.id = event.reply LEFT JOIN relay ON relay.id = event.relay
+WHERE message.merged_into IS NULL;
+
+CREATE VIEW opens AS
+SELECT event.id, {_TIME.format("event.at_us")} AS at, event.message, delivery.recipient, who.name AS who, reason,
+  user_agent.text AS user_agent, event.client, message.subject, message.tag, event.at_us
+FROM event LEFT JOIN message ON message.id = event.message LEFT JOIN delivery ON delivery.id = event.delivery
+JOIN who ON who.id = event.who LEFT JOIN user_agent ON user_agent.id = event.user_agent
+WHERE event.type = {EventType.OPENED:d};
+
+CREATE VIEW clicks AS
+SELECT event.id, {_TIME.format("event.at_us")} AS at, event.message, delivery.recipient, event.link, url.text AS url, who.name AS who,
+  reason, user_agent.text AS user_agent, event.client, message.subject, message.tag, event.at_us
+FROM event LEFT JOIN message ON message.id = event.message LEFT JOIN delivery ON delivery.id = event.delivery
+JOIN who ON who.id = event.who LEFT JOIN url ON url.id = event.url LEFT JOIN user_agent ON user_agent.id = event.user_agent
+WHERE event.type = {EventType.CLICKED:d};
+
+CREATE VIEW events AS
+SELECT event.id, {_TIME.format("event.at_us")} AS at, event_type.name AS type, event.message, lower(hex(message.tracking_id)) AS tracking_id,
+  message.queue_id, message.message_id, message.sender, delivery.recipient, relay.text AS relay, reply.code, reply.dsn,
+  {_REPLY} AS reply, reply.kind, reply.category, event.delay_us / 1e6 AS delay_s, who.name AS who, event.reason, url.text AS url,
+  event.detail, event.at_us
+FROM event JOIN event_type ON event_type.id = event.type LEFT JOIN message ON message.id = event.message
+LEFT JOIN delivery ON delivery.id = event.delivery LEFT JOIN relay ON relay.id = event.relay LEFT JOIN reply ON reply.id = event.reply
+LEFT JOIN who ON who.id = event.who LEFT JOIN url ON url.id = event.url;
+
+CREATE VIEW daily AS
+SELECT strftime('%Y-%m-%d', start_us / 1e6, 'unixepoch') AS day,
+  sum(n) FILTER (WHERE measure = 'accepted') AS accepted,
+  sum(n) FILTER (WHERE measure = 'sent') AS sent,
+  sum(n) FILTER (WHERE measure = 'deferred') AS deferrals,
+  sum(n) FILTER (WHERE measure IN ('bounced', 'expired')) AS bounced,
+  sum(n) FILTER (WHERE measure = 'opened.human') AS opens_human,
+  sum(n) FILTER (WHERE measure = 'opened.machine') AS opens_machine,
+  sum(n) FILTER (WHERE measure = 'opened.unknown') AS opens_unknown,
+  sum(n) FILTER (WHERE measure = 'clicked.human') AS clicks_human,
+  sum(n) FILTER (WHERE measure = 'clicked.machine') AS clicks_machine,
+  sum(n) FILTER (WHERE measure = 'clicked.unknown') AS clicks_unknown,
+  sum(n) FILTER (WHERE measure = 'unsubscribed') AS unsubscribed,
+  sum(n) FILTER (WHERE measure = 'complained') AS complained
+FROM rollup WHERE basis = 'event' AND span = 'day' AND dimension = 'all' GROUP BY start_us ORDER BY start_us;
+"""
+
+
+def _run(db: Database, script: str) -> None:
+    # Not executescript(): it commits, and a migration is one transaction.
+    for statement in script.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@migrations()
+def m001_first(db: Database) -> None:
+    """Everything."""
+    _run(db, _TABLES)
+    for table, members in (("event_type", EventType), ("state", State), ("direction", Direction), ("who", Who)):
+        db.conn.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(int(m), m.label) for m in members])
+    db.conn.executemany("INSERT INTO privacy VALUES (?, ?)", [(int(m), m.name.lower()) for m in Privacy])
+    _run(db, _VIEWS)
+
+
+def version() -> int:
+    """Return the number of the newest migration: the schema this code reads and writes."""
+    return len(migrations._migrations)
+
+
+def migrate(connection: sqlite3.Connection) -> list[str]:
+    """Bring the file to :func:`version`; return the names of the migrations that were applied."""
+    db = Database(connection)
+    names = [str(item.name) for item in migrations.pending(db)]
+    migrations.apply(db)
+    connection.execute(f"PRAGMA user_version = {version()}")
+    connection.commit()
+    return names
+
+
+def found_version(connection: sqlite3.Connection) -> int:
+    """Return the schema version of an open file; 0 for an empty one."""
+    row: Any = connection.execute("PRAGMA user_version").fetchone()
+    return int(row[0])
