@@ -1,0 +1,235 @@
+"""Edit one HTML part: wrap its links, insert the pixel, prove that nothing else changed.
+
+:func:`edit_html` takes a document's bytes and gives edits, spans of the original with their replacements. An edit
+replaces the bytes of an ``href`` value inside its quotes, takes out an opt-out attribute, or inserts the pixel; no
+other byte changes, and what cannot be verified (:mod:`.judge`) is not edited.
+
+URLs that a :class:`Mint` gives must be plain ASCII without quotes, spaces, ``&``, ``<`` or ``>``: they stand in
+any quoting, in none, and in XHTML as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Final, Protocol
+
+from .html_scan import Attribute, Edit, Scan, Tag, apply_edits, attributes, scan_html
+from .judge import CommentChange, Judge, LinkChange
+from .links import (
+    MAX_CONTENT_BYTES,
+    Link,
+    LinkRules,
+    Skip,
+    anchor_skip,
+    browser_url,
+    clean_url,
+    decode_href,
+    host_of,
+    opt_outs,
+    rules_skip,
+    url_skip,
+)
+from .pixel import BOTTOM, PixelPosition, candidates, pixel_tag, wanted
+
+__all__ = ["Edit", "HtmlPlan", "HtmlResult", "Link", "Mint", "apply_edits", "edit_html"]
+
+HTML_NOT_VERIFIABLE: Final = "html-not-verifiable"
+"""The edited document, or the original, could not be verified: nothing was edited."""
+PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
+"""No position for (one of) the pixels could be verified: the links were wrapped without it."""
+
+_PIXEL_ATTRIBUTE: Final = re.compile(rb'([a-z]+)="([^"]*)"')
+
+
+class Mint(Protocol):
+    """Makes the URLs that stand in the mail."""
+
+    def open_url(self, position: int) -> str:
+        """Return the URL of the pixel at *position*: 0 bottom, 1 top."""
+        ...
+
+    def click_url(self, link: int, destination: str) -> str:
+        """Return the URL that counts a click on link number *link* and leads on to *destination*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HtmlPlan:
+    """What to do with a part: *opens* and *clicks* say what is counted; the rest is as in :class:`.links.LinkRules`."""
+
+    opens: bool
+    clicks: bool
+    pixel_position: PixelPosition = "bottom"
+    own_hosts: frozenset[str] = frozenset()
+    excluded_hosts: tuple[str, ...] = ()
+    skip_visible_url: bool = True
+    skip_unsubscribe: bool = True
+    unsubscribe_targets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class HtmlResult:
+    """What was done.
+
+    *edits*: sorted, without overlap, in offsets of the original. *links*: those that were wrapped, in document order.
+    *pixels*: how many went in. *skipped*: links left alone, counted by reason (:class:`.links.Skip`). *reason*: why
+    less was done than planned, :data:`HTML_NOT_VERIFIABLE` or :data:`PIXEL_NOT_VERIFIABLE`; None if nothing is missing.
+    """
+
+    edits: tuple[Edit, ...]
+    links: tuple[Link, ...]
+    pixels: int
+    skipped: dict[str, int]
+    reason: str | None
+
+
+@dataclass(slots=True)
+class _Clicks:
+    """The click edits of a document and what the judge must know of them."""
+
+    edits: list[Edit]
+    links: list[Link]
+    changes: list[LinkChange]
+    comments: list[CommentChange]
+    skipped: Counter[str]
+
+
+def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, utf8: bool = True) -> HtmlResult:
+    """Return the edits that make *html* count opens and clicks as *plan* says.
+
+    *html* is the decoded part in an ASCII-compatible charset, UTF-8 if *utf8*. Links are numbered from *first_link*; a
+    destination that stands twice has two numbers. Never raises for any bytes; what *mint* raises passes through.
+    """
+    scan = scan_html(html)
+    clicks = _clicks(html, scan, plan, mint, first_link, utf8) if plan.clicks else _Clicks([], [], [], [], Counter())
+    pixels = wanted(plan.pixel_position) if plan.opens else ()
+    skipped = {str(reason): count for reason, count in clicks.skipped.items()}
+    if not clicks.edits and not pixels:
+        return HtmlResult((), (), 0, skipped, None)
+
+    judge = Judge(html)
+    if not judge.can_judge:
+        return HtmlResult((), (), 0, skipped, HTML_NOT_VERIFIABLE)
+    offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
+    tags = {pixel: pixel_tag(mint.open_url(pixel)) for pixel in pixels}
+
+    def verified(places: dict[int, int]) -> tuple[Edit, ...] | None:
+        # Both pixels may land on one spot: the top one goes first.
+        inserts = [Edit(at, at, tags[pixel]) for pixel, at in sorted(places.items(), reverse=True)]
+        edits = sorted([*clicks.edits, *inserts], key=attrgetter("start", "end"))
+        expected = {}
+        for pixel in places:
+            attrs = {name.decode(): value.decode() for name, value in _PIXEL_ATTRIBUTE.findall(tags[pixel])}
+            expected[attrs["src"]] = attrs
+        accepted = judge.accepts(apply_edits(html, edits), clicks.changes, clicks.comments, expected)
+        return tuple(edits) if accepted else None
+
+    # The usual case first, in one go: everything where it is best.
+    places = {pixel: offers[pixel][0] for pixel in pixels if offers[pixel]}
+    edits = verified(places) if len(places) == len(pixels) else None
+    if edits is None:
+        places = {}
+        edits = verified(places) if clicks.edits else ()
+        if edits is None:
+            return HtmlResult((), (), 0, skipped, HTML_NOT_VERIFIABLE)
+        for pixel in pixels:
+            for at in offers[pixel]:
+                attempt = verified({**places, pixel: at})
+                if attempt is not None:
+                    places[pixel], edits = at, attempt
+                    break
+    reason = None if len(places) == len(pixels) else PIXEL_NOT_VERIFIABLE
+    return HtmlResult(edits, tuple(clicks.links), len(places), skipped, reason)
+
+
+def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int, utf8: bool) -> _Clicks:
+    """Decide for every link, and collect the edits."""
+    rules = LinkRules(
+        plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, plan.unsubscribe_targets
+    )
+    tracking_host = partial(_tracking_host, mint)
+    out = _Clicks([], [], [], [], Counter())
+    in_comments: dict[int, list[Edit]] = {}
+    for number, tag in enumerate(scan.tags):
+        if tag.is_end or not (tag.name in (b"a", b"area") or (tag.comment >= 0 and tag.name.startswith(b"v:"))):
+            continue
+        found = attributes(html, tag)
+        refused = opt_outs(found, html)
+        href = next((a for a in found if a.name == b"href"), None)
+        edits = [_removal(html, tag, attribute) for attribute in refused]
+        value: bytes | None = None
+        url: str | None = None
+        if href is not None:
+            if refused:
+                out.skipped[Skip.OPT_OUT] += 1
+            else:
+                raw = html[href.value_start : href.value_end]
+                destination = _destination(raw, rules, utf8)
+                if not isinstance(destination, Skip) and tag.name == b"a":
+                    rel = next((html[a.value_start : a.value_end] for a in found if a.name == b"rel"), b"")
+                    content = html[tag.end : _content_end(scan.tags, number)]
+                    destination = anchor_skip(content, rel, rules, tracking_host, utf8=utf8) or destination
+                if isinstance(destination, Skip):
+                    out.skipped[destination] += 1
+                else:
+                    index = first_link + len(out.links)
+                    value, url = raw, mint.click_url(index, destination)
+                    out.links.append(Link(index, destination))
+                    edits.append(Edit(href.value_start, href.value_end, url.encode("ascii")))
+        if not edits:
+            continue
+        out.edits += edits
+        if tag.comment >= 0:
+            in_comments.setdefault(tag.comment, []).extend(edits)
+        else:
+            out.changes.append(LinkChange(value, url, frozenset(a.name.decode("latin-1") for a in refused)))
+    for comment, edits in in_comments.items():
+        start, end = scan.comments[comment]
+        before = html[start:end]
+        out.comments.append(CommentChange(before, apply_edits(before, edits, offset=start)))
+    return out
+
+
+def _destination(raw: bytes, rules: LinkRules, utf8: bool) -> str | Skip:
+    """Return where the ``href`` with the bytes *raw* leads, or why it is left alone by its address."""
+    text = decode_href(raw, utf8=utf8)
+    if text is None:
+        # Not ours to decode; but a mailto: or a fragment is none of ours in any charset.
+        reason = url_skip(clean_url(decode_href(raw.decode("latin-1").encode(), utf8=True) or ""))
+        return reason or Skip.CHARSET
+    url = clean_url(text)
+    reason = url_skip(url)
+    if reason is not None:
+        return reason
+    url = browser_url(url)
+    return rules_skip(url, rules) or url
+
+
+def _content_end(tags: list[Tag], number: int) -> int:
+    """Return the offset where the content of the anchor ``tags[number]`` ends: the next ``<a`` or ``</a``, or a cap."""
+    limit = tags[number].end + MAX_CONTENT_BYTES
+    for tag in tags[number + 1 : number + 9]:
+        if tag.start >= limit:
+            break
+        if tag.name == b"a":
+            return tag.start
+    return limit
+
+
+def _removal(html: bytes, tag: Tag, attribute: Attribute) -> Edit:
+    """Return the edit that takes *attribute* out of *tag* together with the whitespace before it.
+
+    The whitespace stays where it parts two attributes that would else run together: ``<a clicktracking="off"href=x>``.
+    """
+    start, end = attribute.start, attribute.end
+    if html[end : end + 1] in (b" ", b"\t", b"\n", b"\r", b"\f", b">"):
+        start = tag.start + len(html[tag.start : start].rstrip(b" \t\n\r\f"))
+    return Edit(start, end, b"")
+
+
+def _tracking_host(mint: Mint) -> str:
+    return host_of(mint.open_url(BOTTOM))

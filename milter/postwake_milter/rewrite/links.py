@@ -1,0 +1,279 @@
+"""What is a link that clicks may be counted on, and where it leads.
+
+Candidates are the ``href`` of ``<a>`` and ``<area>``, and of VML elements (``<v:roundrect href=…>``: Outlook's buttons)
+inside conditional comments. Each is wrapped or skipped, and every skip has a name:
+
+=================== ====================================================================================================
+reason              the link is left alone because
+=================== ====================================================================================================
+opt-out             the tag carries an attribute that says so, see :data:`OPT_OUTS`
+empty               nothing but whitespace
+template            a placeholder never filled in: ``{{x}}``, ``{%``, ``%%x%%``, ``*|x|*``, ``${x}``, ``<%``, ``[[x]]``
+control-characters  it holds control characters other than the tabs and line breaks that browsers remove
+fragment            it points into the mail itself: ``#top``
+not-http            another scheme: mailto, tel, sms, cid, data, javascript, an app's own
+relative            it has no scheme, or ``//host`` only: where it leads depends on the reader (or on ``<base href>``)
+malformed           ``http:`` without two slashes and a host, or whitespace in the host: no two programs agree on it
+charset             characters outside ASCII in a document that is not UTF-8: browsers encode those by its charset
+too-long            longer than :data:`MAX_URL_BYTES`
+own-host            it leads to a tracking host of ours already
+excluded            its host is excluded by configuration
+other-tracker       another service counts its clicks (:mod:`.trackers`)
+unsubscribe         it is the unsubscribe link: by target, ``rel``, address or text
+visible-url         the reader sees the address of another host as its text; phishing filters compare the two
+=================== ====================================================================================================
+
+The names are stored and counted: they do not change.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from .charref import decode_attribute
+from .html_scan import Attribute
+from .trackers import is_tracking_link
+
+MAX_URL_BYTES: Final = 2000
+"""As many as a token carries (:data:`postwake.tokens.MAX_URL_BYTES`)."""
+
+
+class Skip(enum.StrEnum):
+    """Why a link is left alone; the table in the module's docstring explains each."""
+
+    OPT_OUT = "opt-out"
+    EMPTY = "empty"
+    TEMPLATE = "template"
+    CONTROL_CHARACTERS = "control-characters"
+    FRAGMENT = "fragment"
+    NOT_HTTP = "not-http"
+    RELATIVE = "relative"
+    MALFORMED = "malformed"
+    CHARSET = "charset"
+    TOO_LONG = "too-long"
+    OWN_HOST = "own-host"
+    EXCLUDED = "excluded"
+    OTHER_TRACKER = "other-tracker"
+    UNSUBSCRIBE = "unsubscribe"
+    VISIBLE_URL = "visible-url"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A wrapped link: its index in the message and the URL a click on it leads to."""
+
+    index: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRules:
+    """What configuration and the message's headers say about links.
+
+    *own_hosts*: our tracking hosts, in lower case, with ``:port`` where the port is not the scheme's own.
+    *excluded_hosts*: host patterns in lower case, ``*`` matching any characters (``*.example.com``: the subdomains).
+    *unsubscribe_targets*: the URLs of List-Unsubscribe.
+    """
+
+    own_hosts: frozenset[str] = frozenset()
+    excluded_hosts: tuple[str, ...] = ()
+    skip_visible_url: bool = True
+    skip_unsubscribe: bool = True
+    unsubscribe_targets: frozenset[str] = frozenset()
+
+
+OPT_OUTS: Final[Mapping[bytes, frozenset[bytes] | None]] = {
+    b"clicktracking": frozenset((b"off",)),  # SendGrid
+    b"data-pm-no-track": None,  # Postmark
+    b"ses:no-track": None,  # Amazon SES
+    b"disable-tracking": frozenset((b"true",)),  # Mailgun
+    b"data-msys-clicktrack": frozenset((b"0",)),  # SparkPost
+    b"data-mautic-disable-tracking": None,  # Mautic
+    b"data-no-track": None,  # ours
+}
+"""Attributes that say "do not count clicks on this link", in the dialects of the services people come from.
+
+The values (in lower case) that mean it; None where the attribute's presence does, unless its value is ``false``.
+"""
+
+_C0_AND_SPACE: Final = "".join(map(chr, range(0x21)))
+_TAB_AND_NEWLINES: Final = str.maketrans("", "", "\t\n\r")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
+_HTTP: Final = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
+_TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{%|%%[A-Za-z_][\w.:-]*%%|\*\||\|\*|\$\{|<%|\[\[[^\]]*\]\]")
+
+_UNSUBSCRIBE_URL: Final = re.compile(r"unsub(?:scri|\b|_)|opt[-_]?out\b|email[-_]?preferences|list-manage[^/]*/profile")
+# Text in lower case. One alternative per language; the words that mail in it uses for this link.
+_UNSUBSCRIBE_TEXT: Final = re.compile(
+    r"unsubscri|\bopt[ -]?out\b|d[ée]sabonn|d[ée]sinscri|abmeld|abbestell|darse de baja|dar de baja|"
+    r"cancelar (?:la |mi |a )?(?:suscripci|subscri|inscri)|disiscri|(?:cancella|annulla) l.iscri|uitschrij|afmeld|"
+    r"avregistrer|avprenumerer|avsluta prenumer|peruuta tilaus|odhl[áa]sit|wypisz|zrezygnuj z|leiratkoz|dezabon|"
+    r"отписаться|відписатися|退订|取消订阅|取消訂閱|配信停止|購読解除|登録解除|수신거부|구독 취소|"
+    r"إلغاء الاشتراك|abonelikten çık"
+)
+# What never closes goes to the end, so that the time is linear.
+_MARKUP: Final = re.compile(rb"<!--(?:.*?-->|.*+)|<[A-Za-z/!?][^>]*+>?", re.DOTALL)
+MAX_CONTENT_BYTES: Final = 2000
+"""How much of an anchor's content is looked at: a link that says its own address is shorter."""
+# With or without scheme and path; not a file's name; a sentence's end after it does not count.
+_VISIBLE_URL: Final = re.compile(
+    r"(?:https?:/*(?:[^\s/@?#]*+@)?)?"
+    r"((?:[\w-]++\.)++(?!(?:js|md|py|pdf|html?|txt|zip|docx?|xlsx?|png|jpe?g)\b)[^\W\d_]{2,}+|[0-9]{1,3}(?:\.[0-9]{1,3}){3})"
+    r"(?::[0-9]++)?(?:[/?#]\S*+|[.,;:!…]?)"
+)
+
+
+def opt_outs(found: list[Attribute], html: bytes) -> list[Attribute]:
+    """Return the attributes of a tag, duplicates included, that ask not to be tracked; empty if none does.
+
+    HTML5 keeps the first of several attributes of one name, so its value decides, and all of that name are returned.
+    """
+    names = {}
+    for attribute in found:
+        if attribute.name in OPT_OUTS and attribute.name not in names:
+            value = html[attribute.value_start : attribute.value_end].strip().lower()
+            meaning = OPT_OUTS[attribute.name]
+            names[attribute.name] = value in meaning if meaning is not None else value != b"false"
+    return [a for a in found if names.get(a.name)] if names else []
+
+
+def decode_href(raw: bytes, *, utf8: bool) -> str | None:
+    """Return the text of an ``href`` as a browser reads it, from its bytes; None if its charset does not tell.
+
+    With *utf8* the bytes are UTF-8. Otherwise anything outside ASCII, whether bytes or references, gives None: a
+    browser encodes such characters of a query in the document's charset.
+    """
+    try:
+        text = decode_attribute(raw.decode("utf-8" if utf8 else "ascii"))
+    except UnicodeDecodeError:
+        return None
+    return text if utf8 or text.isascii() else None
+
+
+def clean_url(text: str) -> str:
+    """Return *text* as the URL standard reads it: no C0 controls or spaces around it, no tabs or line breaks inside."""
+    return text.strip(_C0_AND_SPACE).translate(_TAB_AND_NEWLINES)
+
+
+def url_skip(url: str) -> Skip | None:
+    """Return why *url* (from :func:`clean_url`) is not one that can be wrapped, whatever the rules; None if it can."""
+    if not url:
+        return Skip.EMPTY
+    if _TEMPLATE.search(url):
+        return Skip.TEMPLATE
+    if _CONTROL.search(url):
+        return Skip.CONTROL_CHARACTERS
+    if url[0] == "#":
+        return Skip.FRAGMENT
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return Skip.RELATIVE
+    if scheme[1].lower() not in ("http", "https"):
+        return Skip.NOT_HTTP
+    authority = _HTTP.match(url)
+    if authority is None or not host_of(url) or " " in authority[1]:
+        return Skip.MALFORMED
+    if len(url) > MAX_URL_BYTES or len(url.encode()) > MAX_URL_BYTES:
+        return Skip.TOO_LONG
+    return None
+
+
+def browser_url(url: str) -> str:
+    """Return the absolute http(s) *url* with what a browser changes before it asks: ``\\`` to ``/``, space to ``%20``.
+
+    Everything else a browser escapes, it escapes in a redirect's answer as well.
+    """
+    if "\\" in url:
+        end = min((i for i in (url.find("?"), url.find("#")) if i >= 0), default=len(url))
+        url = url[:end].replace("\\", "/") + url[end:]
+    return url.replace(" ", "%20")
+
+
+def host_of(url: str) -> str:
+    """Return the host of an absolute http(s) URL in lower case, without user, port and final dot; empty if none."""
+    host, _port = _host_and_port(url)
+    return host
+
+
+def rules_skip(url: str, rules: LinkRules) -> Skip | None:
+    """Return why *rules* leave the absolute http(s) *url* alone, by its address only; None if they do not."""
+    host, port = _host_and_port(url)
+    if host in rules.own_hosts or (port and f"{host}:{port}" in rules.own_hosts):
+        return Skip.OWN_HOST
+    if rules.excluded_hosts and _host_pattern(rules.excluded_hosts).match(host):
+        return Skip.EXCLUDED
+    if is_tracking_link(host, url[url.index("//") + 2 :]):
+        return Skip.OTHER_TRACKER
+    if rules.skip_unsubscribe and (url in rules.unsubscribe_targets or _UNSUBSCRIBE_URL.search(url.lower())):
+        return Skip.UNSUBSCRIBE
+    return None
+
+
+def anchor_skip(
+    content: bytes, rel: bytes, rules: LinkRules, tracking_host: Callable[[], str], *, utf8: bool
+) -> Skip | None:
+    """Return why an anchor is left alone for what it says: its *rel* and its *content*, the bytes up to its end tag.
+
+    *tracking_host* is called, at most once, for the host that would stand in the link.
+    """
+    if not (rules.skip_unsubscribe or rules.skip_visible_url):
+        return None
+    if rules.skip_unsubscribe and b"unsubscribe" in rel.lower():
+        return Skip.UNSUBSCRIBE
+    text = visible_text(content, utf8=utf8).lower()
+    if not text:
+        return None
+    if rules.skip_unsubscribe and _UNSUBSCRIBE_TEXT.search(text):
+        return Skip.UNSUBSCRIBE
+    if rules.skip_visible_url:
+        shown = visible_host(text)
+        if shown and not _same_site(shown, tracking_host()):
+            return Skip.VISIBLE_URL
+    return None
+
+
+def visible_text(content: bytes, *, utf8: bool) -> str:
+    """Return the text a reader sees of an anchor's *content*, whitespace collapsed. Long content is cut."""
+    content = content[:MAX_CONTENT_BYTES]
+    if b"<" in content:
+        content = _MARKUP.sub(b"", content)
+    text = content.decode("utf-8" if utf8 else "latin-1", "replace")
+    return " ".join(decode_attribute(text).split())
+
+
+def visible_host(text: str) -> str:
+    """Return the host that *text*, in lower case, is the address of, with or without scheme and path; empty if none."""
+    if "." not in text:
+        return ""
+    match = _VISIBLE_URL.fullmatch(text)
+    return match[1] if match else ""
+
+
+def _same_site(shown: str, tracking_host: str) -> bool:
+    """Whether a filter that compares the shown host with the tracking host finds one site: equal, or its subdomain."""
+    site = shown.removeprefix("www.")
+    return tracking_host == site or tracking_host.endswith("." + site)
+
+
+def _host_and_port(url: str) -> tuple[str, str]:
+    match = _HTTP.match(url)
+    if match is None:
+        return "", ""
+    authority = match[1].rpartition("@")[2].lower()
+    if authority.startswith("["):  # an IPv6 address holds colons
+        host, bracket, port = authority.partition("]")
+        return host + bracket, port.lstrip(":")
+    host, _, port = authority.partition(":")
+    return host.rstrip("."), port
+
+
+@lru_cache(maxsize=64)
+def _host_pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(p) for p in patterns))
