@@ -1,0 +1,176 @@
+"""Reading a log file at an offset, whether it is plain or compressed.
+
+Offsets are always in uncompressed bytes, so that a position in a plain file stays good once logrotate compressed it.
+The open file is held, not its name: it may be renamed or deleted while it is read.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from postwake.errors import UnavailableError
+
+_STEP_BYTES = 1 << 18
+
+
+class Reader(Protocol):
+    """An open log file."""
+
+    error: str
+    """Why the content ended early, if it did; empty otherwise."""
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Return up to *size* bytes from *offset* on; fewer only at the end."""
+
+    def stat(self) -> os.stat_result:
+        """Return the open file's status (``st_size`` in bytes on disk)."""
+
+    def remaining_bytes(self, offset: int) -> int:
+        """How many bytes are behind *offset*; for a compressed file an estimate, in compressed bytes."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class PlainReader:
+    """A file as it is. Raises :class:`OSError` as the system does."""
+
+    def __init__(self, path: Path) -> None:
+        self.error = ""
+        # O_NONBLOCK: a FIFO under the log's name must not hang the service.
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """See :class:`Reader`."""
+        return os.pread(self._descriptor, size, offset)
+
+    def stat(self) -> os.stat_result:
+        """See :class:`Reader`."""
+        return os.fstat(self._descriptor)
+
+    def remaining_bytes(self, offset: int) -> int:
+        """See :class:`Reader`."""
+        return max(0, self.stat().st_size - offset)
+
+    def close(self) -> None:
+        """See :class:`Reader`."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class CompressedReader:
+    """The content of a .gz, .bz2, .xz or .zst file, meant to be read forwards.
+
+    Going back means decompressing from the start again. Memory: the bytes asked for and one step of 256 KiB, besides
+    the decompressor's own window. Damaged or unfinished content ends early and says so in ``error``; a file that has
+    grown since is tried again. :class:`~postwake.errors.UnavailableError` when .zst has no decompressor.
+    """
+
+    def __init__(self, path: Path, compression: str) -> None:
+        self.error = ""
+        self._path = path
+        self._decompressor = _decompressor(path, compression)
+        self._raw: BinaryIO = path.open("rb", buffering=0)
+        self._stream: BinaryIO | None = None
+        self._buffer = b""
+        self._buffer_start = 0
+        self._ended = False
+        self._size_at_error = -1
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """See :class:`Reader`."""
+        if self.error and self.stat().st_size != self._size_at_error:
+            self._stream = None
+        if self._stream is None or offset < self._buffer_start:
+            self._restart()
+        while not self._ended and self._buffer_start + len(self._buffer) < offset + size:
+            more = self._decompress()
+            if offset > self._buffer_start:
+                gone = min(offset - self._buffer_start, len(self._buffer))
+                self._buffer = self._buffer[gone:]
+                self._buffer_start += gone
+            self._buffer += more
+        start = offset - self._buffer_start
+        return self._buffer[start : start + size]
+
+    def stat(self) -> os.stat_result:
+        """See :class:`Reader`."""
+        return os.fstat(self._raw.fileno())
+
+    def remaining_bytes(self, offset: int) -> int:  # noqa: ARG002 - where it is in the compressed file says more
+        """See :class:`Reader`."""
+        if self._raw.closed or (self._ended and not self._buffer):
+            return 0
+        return max(0, self.stat().st_size - self._raw.tell())
+
+    def consumed_bytes(self) -> int:
+        """How many compressed bytes were read so far: for progress bars."""
+        return 0 if self._raw.closed else self._raw.tell()
+
+    def close(self) -> None:
+        """See :class:`Reader`."""
+        self._raw.close()
+
+    def _restart(self) -> None:
+        self._raw.seek(0)
+        self._stream = self._decompressor(self._raw)
+        self._buffer, self._buffer_start, self._ended, self.error = b"", 0, False, ""
+
+    def _decompress(self) -> bytes:
+        assert self._stream is not None
+        try:
+            data = self._stream.read(_STEP_BYTES)
+        except (EOFError, OSError, lzma.LZMAError, zlib.error, ValueError) as error:
+            self.error = f"{self._path}: cannot be decompressed any further: {error}"
+            self._size_at_error = self.stat().st_size
+            data = b""
+        if not data:
+            self._ended = True
+        return data
+
+
+def open_reader(path: Path, compression: str = "") -> Reader:
+    """Open *path* with the reader for *compression* (``.gz``, ``.bz2``, ``.xz``, ``.zst`` or empty)."""
+    return CompressedReader(path, compression) if compression else PlainReader(path)
+
+
+def _decompressor(path: Path, compression: str) -> Callable[[BinaryIO], BinaryIO]:
+    if compression == ".gz":
+        return lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
+    if compression == ".bz2":
+        return lambda raw: cast(BinaryIO, bz2.BZ2File(raw, "rb"))
+    if compression == ".xz":
+        return lambda raw: cast(BinaryIO, lzma.LZMAFile(raw, "rb"))
+    if compression == ".zst":
+        try:
+            import zstandard
+        except ImportError:
+            raise UnavailableError(
+                f"{path}: reading .zst files needs the Python package zstandard, which is not installed: "
+                "`pip install zstandard`, or decompress the file"
+            ) from None
+        return lambda raw: _Zstandard(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))  # type: ignore[return-value]
+    raise ValueError(f"{compression!r} is not a compression: expected .gz, .bz2, .xz or .zst")
+
+
+class _Zstandard:
+    """Gives zstandard's own exception the class that the other decompressors' share."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        import zstandard
+
+        try:
+            return self._stream.read(size)
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from None

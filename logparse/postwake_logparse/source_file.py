@@ -1,0 +1,545 @@
+r"""Following one log file through everything that happens to log files.
+
+The file is read by descriptor and position; a directory watch only ends the wait between two looks. At the end of
+what there is, the name is looked at again:
+
+- **Renamed away** (logrotate's default): the old file is read on for as long as a writer that was not told yet may
+  still write to it (``grace_s`` without news, twelve times that at most), read a last time, and then left for the
+  new one. Files that were rotated in between are found among the siblings and read in order.
+- **Deleted**: the open file is read on until there is a new one under the name.
+- **Shorter, or other content under the same inode** (``truncate``, ``copytruncate``, an inode number given again):
+  if a sibling is a copy of what we were reading, it is finished first from our offset; then the file is read from its
+  start. ``generation`` goes up.
+
+At start the same search runs with the cursor from the store: the file that we stopped in is found by what it says,
+under its own name or as a rotated, dated or compressed sibling; it is finished, then the newer ones, then the live one.
+
+Losses this accepts, all of them counted: a rotated file that was deleted before we could read it (``files_lost``);
+what was written between logrotate's copy and its truncation, or in a file truncated without a copy (``truncations``);
+a last line that never got its ``\n`` (``partial_lines_abandoned``); lines over 64 KiB (``lines_discarded``). Not seen
+at all: a file emptied and refilled between two looks with the same first 256 bytes *and* the same 256 bytes before
+our offset; what a writer adds to a rotated file after the grace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from postwake.errors import UnavailableError
+from postwake_logparse.file_identity import (
+    FINGERPRINT_BYTES,
+    FileState,
+    Fingerprint,
+    fingerprint_of_head,
+    first_line_head,
+)
+from postwake_logparse.file_reader import PlainReader, Reader, open_reader
+from postwake_logparse.siblings import Sibling, list_siblings
+from postwake_logparse.source import DEFAULT_BLOCK_BYTES, MAX_LINE_BYTES, Chunk, Cursor, SourceStats, scan_lines
+from postwake_logparse.wake import DirectoryWaker, Waker
+
+GRACE_S = 5.0
+"""rsyslog and postlogd write to the renamed file until logrotate's postrotate script tells them: a second or two."""
+
+_GRACE_ROUNDS = 12
+"""A writer that never lets go of the old file must not keep us from the new one for ever."""
+
+_FINISHED_KEPT = 8
+"""Finished files remembered in the cursor. One would do but for empty ones and copies."""
+
+_PLAN_ATTEMPTS = 5
+"""A rotation renames files for a few milliseconds; a directory that never holds still is looked at again next time."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Open:
+    """A log file held open."""
+
+    reader: Reader
+    path: Path
+    device: int
+    inode: int
+    mtime_us: int
+    plain: bool
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return self.device, self.inode
+
+    def head(self) -> bytes:
+        return self.reader.pread(FINGERPRINT_BYTES, 0)
+
+
+@dataclasses.dataclass(slots=True)
+class _Planned:
+    """A file to read, from a known position or, without one, from its start."""
+
+    file: _Open
+    resume: FileState | None = None
+    head: bytes | None = None
+    """What identifies it, as far as it is known when the plan is made; always None for a resumed one that has read."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Plan:
+    """What to read now, in order. Without a live file among them, the name is looked at again after the last."""
+
+    items: list[_Planned]
+    lost: bool = False
+    """The file that the state speaks of is nowhere."""
+    truncated: bool = False
+    """It is where it was, by device and inode, and does not hold any more what we read."""
+
+
+class FileSource:
+    """Follows the log at *path* (see the module for how). Implements :class:`~postwake_logparse.source.Source`.
+
+    *cursor* comes from the store. Without one, *start* says where to begin in a file that exists already: at its
+    ``"beginning"`` or after its last whole line (``"end"``); a file that appears later is read from its beginning.
+    *archive_dirs* are further directories with rotated files (logrotate's ``olddir``). *clock* returns seconds and
+    never goes back. A *waker* that is passed in is closed with the source.
+
+    Raises :class:`~postwake.errors.DataError` for a cursor that is not one of a file source.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        cursor: Cursor | None,
+        *,
+        start: Literal["beginning", "end"] = "beginning",
+        grace_s: float = GRACE_S,
+        clock: Callable[[], float] = time.monotonic,
+        waker: Waker | None = None,
+        archive_dirs: Iterable[Path] = (),
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self.path = path
+        self.stats = SourceStats()
+        self._name = f"file:{path}"
+        self._state = FileState() if cursor is None else FileState.from_json(self._name, cursor.state)
+        self._fresh = cursor is None
+        self._looked = cursor is not None
+        self._from_end = cursor is None and start == "end" and os.path.exists(path)  # noqa: PTH110 - False if forbidden
+        self._grace_s = grace_s
+        self._clock = clock
+        self._waker = waker
+        self._archive_dirs = tuple(archive_dirs)
+        self._max_line_bytes = max_line_bytes
+
+        self._current: _Open | None = None
+        self._queue: deque[_Planned] = deque()
+        self._head: bytes | None = None  # the bytes behind state.fingerprint
+        self._tail = b""  # the bytes behind state.tail
+        self._announce = False  # the position moved without data: worth a commit
+        self._left_at: float | None = None  # when the name was first seen to lead elsewhere
+        self._news_at = 0.0  # when the file left behind last had something new
+        self._newest_sibling: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """``file:`` and the path as it was given."""
+        return self._name
+
+    @property
+    def cursor(self) -> Cursor:
+        """The position after everything that ``read`` has returned."""
+        return Cursor(self._name, self._state.to_json())
+
+    def read(self, max_bytes: int = DEFAULT_BLOCK_BYTES) -> Chunk | None:
+        """See :class:`~postwake_logparse.source.Source`."""
+        try:
+            return self._read(max_bytes)
+        except OSError as error:
+            self.stats.error(f"{error.filename or self.path}: {error.strerror or error}")
+            return None
+
+    def wait(self, timeout_s: float) -> None:
+        """See :class:`~postwake_logparse.source.Source`."""
+        if self._waker is None:
+            self._waker = DirectoryWaker({self.path, Path(os.path.realpath(self.path))})
+        self._waker.wait(timeout_s)
+
+    def lag_bytes(self) -> int:
+        """See :class:`~postwake_logparse.source.Source`."""
+        try:
+            lag = sum(item.file.reader.remaining_bytes(0) for item in self._queue)
+            if self._current is not None:
+                lag += self._current.reader.remaining_bytes(self._state.offset)
+            info = self.path.stat()
+            if self._current is None or (info.st_dev, info.st_ino) != self._current.identity:
+                lag += info.st_size
+        except OSError:
+            pass  # nothing under the name now: what is open is all there is
+        return lag
+
+    def close(self) -> None:
+        """See :class:`~postwake_logparse.source.Source`."""
+        self._close_files()
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
+
+    # Reading
+
+    def _read(self, max_bytes: int) -> Chunk | None:
+        while True:
+            if self._current is None and not self._make_plan(drained=None):
+                return None
+            if self._announce:
+                self._announce = False
+                return self._chunk(b"")
+            assert self._current is not None
+            chunk = self._read_current(self._current, max_bytes)
+            if chunk is not None:
+                return chunk
+            # Closed means that it was not the same any more: the next round makes a new plan.
+            if self._current is not None and not self._at_end(self._current):
+                return None
+
+    def _read_current(self, file: _Open, max_bytes: int) -> Chunk | None:
+        """Return the next lines of the open file; None at its end, or when it is not the same any more."""
+        state = self._state
+        margin = len(self._tail)
+        wanted = max(max_bytes, self._max_line_bytes + 1)
+        block = file.reader.pread(margin + wanted, state.offset - margin)
+        if file.plain and not self._unchanged(file, block[:margin]):
+            self._close_files()
+            return None
+        if len(block) <= margin:
+            return None
+        if self._head is None:
+            head = first_line_head(block[:FINGERPRINT_BYTES])  # the offset is 0: without a head nothing was read
+            if head is None:
+                return None
+            if self._copied_away():
+                self._close_files()
+                return None
+            self._head = head
+            self._state = state = dataclasses.replace(state, fingerprint=Fingerprint.of(head))
+        data = block[margin:] if margin else block
+        scan = scan_lines(
+            data if len(data) <= max_bytes else self._cut(data, max_bytes), state.skipping, self._max_line_bytes
+        )
+        if scan.skip:
+            self.stats.lines_discarded += scan.lines_discarded
+            self.stats.bytes_discarded += scan.skip
+            self._moved(file, data[: scan.skip], scan.skipping)
+            if not scan.take:
+                return self._chunk(b"")
+        if not scan.take:
+            return None
+        lines = data[scan.skip : scan.skip + scan.take]
+        start = self._state.offset
+        self._moved(file, lines, scan.skipping)
+        if self._left_at is not None:
+            self._news_at = self._clock()
+        return self._chunk(lines, start)
+
+    def _cut(self, data: bytes, max_bytes: int) -> bytes:
+        """Return the start of *data*: *max_bytes* of it, or more when a whole line needs more."""
+        if self._state.skipping or data.rfind(b"\n", 0, max_bytes) >= 0:
+            return data[:max_bytes]
+        newline = data.find(b"\n", max_bytes)
+        return data if newline < 0 else data[: newline + 1]
+
+    def _unchanged(self, file: _Open, tail: bytes) -> bool:
+        """Tell whether *file* still says what it said where we have read it already. *tail*: just before our offset."""
+        if tail != self._tail:
+            return False
+        return self._head is None or file.reader.pread(len(self._head), 0) == self._head
+
+    def _moved(self, file: _Open, passed: bytes, skipping: bool) -> None:
+        """Go on behind *passed*, the bytes at the present offset."""
+        self._tail = (self._tail + passed[-FINGERPRINT_BYTES:])[-FINGERPRINT_BYTES:]
+        self._state = dataclasses.replace(
+            self._state,
+            offset=self._state.offset + len(passed),
+            tail=Fingerprint.of(self._tail),
+            skipping=skipping,
+            mtime_us=file.reader.stat().st_mtime_ns // 1000 if file.plain else file.mtime_us,
+        )
+
+    def _chunk(self, data: bytes, start: int | None = None) -> Chunk:
+        state = self._state
+        file_id = "" if state.fingerprint is None else str(state.fingerprint)
+        return Chunk(
+            data, self.cursor, state.offset if start is None else start, state.offset, file_id, state.generation
+        )
+
+    # Going on to another file
+
+    def _at_end(self, file: _Open) -> bool:
+        """Nothing more in *file* now: tell whether reading goes on at once, in another file."""
+        if file.reader.error and not self._grace_is_over():
+            return False  # a compressor may still be writing it
+        if self._queue:
+            self._leave(file)
+            self._enter(self._queue.popleft())
+            return True
+        try:
+            info = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if (info.st_dev, info.st_ino) == file.identity:
+            self._left_at = None
+            if self._head is None and self._copied_away():
+                self._close_files()
+                return True
+            return False
+        # It may have been renamed a moment ago, by something that has not told its writer yet.
+        if file.plain and not self._grace_is_over():
+            return False
+        return self._make_plan(drained=file)
+
+    def _grace_is_over(self) -> bool:
+        now = self._clock()
+        if self._left_at is None:
+            self._left_at = self._news_at = now
+        return now - self._news_at >= self._grace_s or now - self._left_at >= self._grace_s * _GRACE_ROUNDS
+
+    def _copied_away(self) -> bool:
+        """In a file without a first line: tell whether a sibling is new (``copytruncate`` between two looks)."""
+        siblings = self._siblings()
+        return bool(siblings) and (siblings[0].device, siblings[0].inode) != self._newest_sibling
+
+    def _leave(self, file: _Open) -> None:
+        """Close *file*, which was read to its end, and remember that it was."""
+        rest = file.reader.pread(self._max_line_bytes, self._state.offset)
+        if rest:
+            self.stats.partial_lines_abandoned += 1
+            self.stats.bytes_discarded += len(rest)
+        if file.reader.error:
+            self.stats.error(file.reader.error)
+        file.reader.close()
+        self._current = None
+        self.stats.rotations += 1
+        self._remember_finished()
+
+    def _remember_finished(self) -> None:
+        if self._state.fingerprint is not None:
+            finished = (*self._state.finished, str(self._state.fingerprint))[-_FINISHED_KEPT:]
+            self._state = dataclasses.replace(self._state, finished=finished)
+
+    def _enter(self, item: _Planned) -> None:
+        """Go on in the planned file."""
+        file, resume = item.file, item.resume
+        self._current = file
+        self._left_at = None
+        self.stats.opens += 1
+        self._head, self._tail = item.head, b""
+        before = self._state
+        if resume is None:
+            self._state = FileState(
+                file.device,
+                file.inode,
+                None if item.head is None else Fingerprint.of(item.head),
+                generation=before.generation + (not self._fresh),
+                mtime_us=file.mtime_us,
+                finished=before.finished,
+            )
+        else:
+            self._state = dataclasses.replace(resume, device=file.device, inode=file.inode)
+            if resume.fingerprint is not None:
+                # Only plain files are compared again, so a compressed one need not be rewound for its first bytes.
+                self._head = file.reader.pread(resume.fingerprint.length, 0) if file.plain else b""
+            elif item.head is not None:
+                self._state = dataclasses.replace(self._state, fingerprint=Fingerprint.of(item.head))
+            if resume.tail is not None:
+                self._tail = file.reader.pread(resume.tail.length, resume.offset - resume.tail.length)
+        self._announce = self._fresh or self._state != before
+        self._fresh = False
+
+    def _close_files(self) -> None:
+        if self._current is not None:
+            self._current.reader.close()
+            self._current = None
+        for item in self._queue:
+            item.file.reader.close()
+        self._queue.clear()
+        self._left_at = None
+
+    # Finding out which files are to be read
+
+    def _make_plan(self, drained: _Open | None) -> bool:
+        """Find the files to read now and enter the first; tell whether there is one.
+
+        *drained* is the open file that was read to its end; without one, the file that the state speaks of is looked
+        for, to be finished. The directory must look the same before and after: a rotation may be going on in it.
+        """
+        for _ in range(_PLAN_ATTEMPTS):
+            opened: list[_Open] = []
+            plan: _Plan | None = None
+            siblings: list[Sibling] = []
+            try:
+                live = self._open_live()
+                if live is not None:
+                    opened.append(live)
+                siblings = self._siblings()
+                if not self._looked:
+                    plan = self._choose_first(live, siblings, opened)
+                else:
+                    plan = self._choose(live, siblings, drained, opened)
+                if _names(siblings) != _names(self._siblings()) or not self._is_live(live):
+                    plan = None
+            except FileNotFoundError:
+                plan = None
+            finally:
+                kept = [] if plan is None else [item.file for item in plan.items]
+                for file in opened:
+                    if file not in kept:
+                        file.reader.close()
+            if plan is None:
+                continue
+            self._looked = True
+            if not plan.items:
+                return False
+            self._newest_sibling = (siblings[0].device, siblings[0].inode) if siblings else None
+            if drained is not None:
+                self._leave(drained)
+            elif plan.truncated or plan.lost:
+                self._remember_finished()  # what is left of it, if anything, is not to be read again
+                self.stats.truncations += plan.truncated
+                self.stats.files_lost += plan.lost and not plan.truncated
+            self._queue = deque(plan.items)
+            self._enter(self._queue.popleft())
+            return True
+        return False
+
+    def _choose(
+        self, live: _Open | None, siblings: Sequence[Sibling], drained: _Open | None, opened: list[_Open]
+    ) -> _Plan:
+        """Return what to read. Every file that this opens is added to *opened*."""
+        state = self._state
+        searching = drained is None and not self._fresh
+        live_head = None if live is None else first_line_head(live.head())
+        resumes_live = live is not None and searching and _is_file_of(state, live)
+        if live is not None and resumes_live and state.fingerprint is not None:
+            return _Plan([_Planned(live, state)])
+
+        ours: _Open | None = None
+        newer: list[_Planned] = []
+        known = {state.fingerprint, None if live_head is None else Fingerprint.of(live_head)}  # copies are no news
+        for sibling in siblings:
+            file = self._open_sibling(sibling, opened)
+            if file is None:
+                continue
+            held = drained is not None and file.identity == drained.identity
+            if held or (not self._fresh and not resumes_live and _is_file_of(state, file)):
+                ours = file
+                break
+            head = first_line_head(file.head())
+            if head is None:
+                continue  # without a whole line
+            fingerprint = Fingerprint.of(head)
+            if str(fingerprint) in state.finished:
+                break
+            if fingerprint not in known:
+                known.add(fingerprint)
+                newer.append(_Planned(file, head=head))
+        if ours is None:
+            # The one we stopped in, or came from, is not there to tell the new ones from those read long ago.
+            newer = [item for item in newer if item.file.mtime_us >= state.mtime_us]
+        items = list(reversed(newer))
+        if searching and ours is not None:
+            items.insert(0, _Planned(ours, state))
+        if live is not None and not items:
+            items = [_Planned(live, state if resumes_live else None, live_head)]
+        return _Plan(
+            items,
+            lost=searching and ours is None and state.fingerprint is not None,
+            truncated=searching
+            and live is not None
+            and state.fingerprint is not None
+            and live.identity == (state.device, state.inode),
+        )
+
+    def _choose_first(self, live: _Open | None, siblings: Sequence[Sibling], opened: list[_Open]) -> _Plan:
+        """Begin without a position: rotated files that exist already are not ours to read, later ones are."""
+        boundary = self._open_sibling(siblings[0], opened) if siblings else None
+        if boundary is not None:
+            fingerprint = str(fingerprint_of_head(boundary.head()))
+            self._state = FileState(mtime_us=boundary.mtime_us, finished=(fingerprint,))
+        if live is None:
+            return _Plan([])
+        if not self._from_end:
+            return _Plan([_Planned(live, head=first_line_head(live.head()))])
+        size = live.reader.stat().st_size
+        last = live.reader.pread(self._max_line_bytes, max(0, size - self._max_line_bytes))
+        endless = b"\n" not in last and size > self._max_line_bytes  # inside a line over the bound
+        offset = size if endless else size - len(last) + last.rfind(b"\n") + 1
+        length = min(offset, FINGERPRINT_BYTES)
+        state = dataclasses.replace(
+            self._state,
+            device=live.device,
+            inode=live.inode,
+            fingerprint=fingerprint_of_head(live.head()),
+            tail=Fingerprint.of(live.reader.pread(length, offset - length)) if length else None,
+            offset=offset,
+            skipping=endless,
+            mtime_us=live.mtime_us,
+        )
+        return _Plan([_Planned(live, state)])
+
+    def _open_live(self) -> _Open | None:
+        try:
+            return _open(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _is_live(self, live: _Open | None) -> bool:
+        try:
+            info = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return live is None
+        return live is not None and (info.st_dev, info.st_ino) == live.identity
+
+    def _siblings(self) -> list[Sibling]:
+        try:
+            return list_siblings(self.path, self._archive_dirs)
+        except PermissionError as error:
+            # A directory that one may pass but not list (mode --x): the log can be followed, rotated files not found.
+            self.stats.error(f"{error.filename}: {error.strerror}: rotated logs cannot be found")
+            return []
+
+    def _open_sibling(self, sibling: Sibling, opened: list[_Open]) -> _Open | None:
+        """Open *sibling*; None when it may not be read, or not decompressed: counted, and not waited for."""
+        try:
+            file = _open(sibling.path, sibling.compression)
+        except PermissionError as error:
+            self.stats.error(f"{sibling.path}: {error.strerror}")
+            return None
+        except UnavailableError as error:
+            self.stats.error(str(error))
+            return None
+        opened.append(file)
+        return file
+
+
+def _open(path: Path, compression: str = "") -> _Open:
+    reader = open_reader(path, compression)
+    info = reader.stat()
+    return _Open(reader, path, info.st_dev, info.st_ino, info.st_mtime_ns // 1000, isinstance(reader, PlainReader))
+
+
+def _names(siblings: Sequence[Sibling]) -> list[tuple[Path, int, int]]:
+    return [(sibling.path, sibling.device, sibling.inode) for sibling in siblings]
+
+
+def _is_file_of(state: FileState, file: _Open) -> bool:
+    """Tell whether *file* holds, up to the offset, what was read when *state* was saved."""
+    if state.fingerprint is None:
+        return (state.device, state.inode) == file.identity
+    if not state.fingerprint.matches(file.head()):
+        return False
+    if state.tail is None:
+        return True
+    length = state.tail.length
+    tail = file.reader.pread(length, state.offset - length)
+    return len(tail) == length and state.tail.matches(tail)
