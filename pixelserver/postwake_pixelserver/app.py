@@ -1,0 +1,328 @@
+"""The public Flask application: pixels, links, unsubscribing.
+
+Purpose
+    ``/o/<token>.gif`` answers with the pixel, ``/c/<token>`` with a redirect to exactly the signed URL, ``/u/<token>``
+    with a page (GET) or an action (POST, RFC 8058). Each hit is safe, in the store or in the fsynced spool, before
+    the answer goes out.
+
+Security
+    Everybody on earth can send anything here. No redirect without a signature, compared in constant time; no request
+    body is ever read; nothing of a request is echoed; no cookies; the Host header is not used. The store is written,
+    never read: a reader is answered while it is locked, full, purged or gone.
+
+Diagnostics
+    One line per failed recording; counters for the rest (:mod:`postwake_pixelserver.measures`). Bad tokens are counted,
+    not logged: whoever sends them would be writing our log.
+
+Limits
+    An unsubscription that can be recorded nowhere is answered 503, not "done". Opens and clicks are answered anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from postwake.errors import PostwakeError
+from postwake.events import Event, EventType, Hit, Who
+from postwake.tokens import Privacy, Purpose, Token
+from postwake.tracking_id import make_tracking_id
+from postwake_pixelserver import destination, pages, peer, privacy
+from postwake_pixelserver.limits import BadTokenLimit
+from postwake_pixelserver.live import Live, LiveState
+from postwake_pixelserver.measures import Endpoint, Measures
+from postwake_pixelserver.who import Verdict
+
+log = logging.getLogger("postwake.pixelserver")
+
+PIXEL = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"  # 43 bytes, transparent
+)
+NOT_FOUND = b"This link is not valid.\n"
+NOT_ALLOWED = b"This address does not answer that method.\n"
+UNAVAILABLE = b"We could not save this just now. Please try again in a minute.\n"
+ROBOTS = b"User-agent: *\nDisallow: /\n"
+
+_NO_STORE = ("Cache-Control", "no-store")
+_NO_INDEX = ("X-Robots-Tag", "noindex, nofollow")
+_NO_SNIFF = ("X-Content-Type-Options", "nosniff")
+_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+_PIXEL_HEADERS = (
+    ("Content-Type", "image/gif"),
+    ("Cache-Control", "no-store, no-cache, must-revalidate, private, max-age=0"),
+    ("Pragma", "no-cache"),
+    ("Expires", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),  # webmail under COEP shows it, too
+    _NO_INDEX,
+    _NO_SNIFF,
+)
+_REDIRECT_HEADERS = (_NO_STORE, ("Referrer-Policy", "no-referrer"), _NO_INDEX)
+_PAGE_HEADERS = (
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Security-Policy", pages.CONTENT_SECURITY_POLICY),
+    ("Vary", "Accept-Language"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+    _NO_STORE,
+    _NO_INDEX,
+    _NO_SNIFF,
+)
+_TEXT_HEADERS = (_PLAIN, _NO_STORE, _NO_INDEX, _NO_SNIFF)
+
+_PREFETCH_HEADERS = (
+    ("HTTP_USER_AGENT", "user-agent"),
+    ("HTTP_SEC_PURPOSE", "sec-purpose"),
+    ("HTTP_PURPOSE", "purpose"),
+    ("HTTP_X_PURPOSE", "x-purpose"),
+    ("HTTP_X_MOZ", "x-moz"),
+)
+
+
+class Recorder(Protocol):
+    """What makes a hit safe: :class:`postwake.store.recorder.Recorder`."""
+
+    def record(self, event: Event, timeout_s: float) -> bool:
+        """Return True if the store has it, False if the spool has; StoreUnavailableError if neither can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What does not change while the server runs."""
+
+    prefixes: tuple[str, ...] = ("",)
+    """Path prefixes of the tracking URLs: ``/mail`` where the tracking URL is ``https://host/mail``."""
+    proxy_hops: int = 0
+    proxies: Sequence[peer.Network] = peer.LOOPBACK
+    store_timeout_s: float = 1.0
+
+
+class ExactResponse(Response):
+    """A response whose ``Location`` leaves as it was set; Werkzeug would decode and re-encode it."""
+
+    def get_wsgi_headers(self, environ: Any) -> Any:
+        """Return the headers, ``Location`` untouched."""
+        headers = super().get_wsgi_headers(environ)
+        exact = self.headers.get("Location")
+        if exact is not None:
+            headers["Location"] = exact
+        return headers
+
+
+def create_app(
+    settings: Settings,
+    live: LiveState,
+    recorder: Recorder,
+    measures: Measures,
+    *,
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    entropy: Callable[[int], bytes] = os.urandom,
+    on_unsubscribe: Callable[[Token], None] | None = None,
+) -> Flask:
+    """Return the application. *on_unsubscribe* is called after an unsubscription was recorded; it must not block."""
+    app = Flask("postwake_pixelserver", static_folder=None, template_folder=None)
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.response_class = ExactResponse
+    server = _Server(settings, live, recorder, measures, now_us, entropy, on_unsubscribe)
+
+    def route(rule: str, name: str, view: Callable[..., Response], methods: Iterable[str]) -> None:
+        for number, prefix in enumerate(dict.fromkeys(settings.prefixes)):
+            app.add_url_rule(
+                prefix + rule, f"{name}{number}", view, methods=list(methods), provide_automatic_options=False
+            )
+
+    route("/o/<token>.gif", "open", server.pixel, ("GET", "HEAD"))
+    route("/c/<token>", "click", server.redirect, ("GET", "HEAD"))
+    route("/u/<token>", "unsubscribe", server.unsubscribe, ("GET", "HEAD", "POST"))
+    route("/healthz", "health", lambda: _answer(200, b"ok\n", _TEXT_HEADERS), ("GET", "HEAD"))
+    route("/robots.txt", "robots", lambda: _answer(200, ROBOTS, (_PLAIN,)), ("GET", "HEAD"))
+
+    app.register_error_handler(HTTPException, _failed)
+    return app
+
+
+def _failed(error: HTTPException) -> Response:
+    """Answer what no view answers: one constant body each for wrong methods, our own errors, and all the rest."""
+    if isinstance(error, MethodNotAllowed):
+        allow = ("Allow", ", ".join(sorted(error.valid_methods or ())))
+        return _answer(405, NOT_ALLOWED, (*_TEXT_HEADERS, allow))
+    if error.code is not None and error.code >= 500:
+        return _answer(error.code, UNAVAILABLE, _TEXT_HEADERS)
+    return _answer(404, NOT_FOUND, _TEXT_HEADERS)
+
+
+def _answer(status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> Response:
+    response = ExactResponse(body, status)
+    response.headers.clear()
+    response.headers.extend(headers)
+    response.headers["Content-Length"] = str(len(body))
+    return response
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What one request says about who makes it."""
+
+    method: str
+    client: str
+    headers: dict[str, str]
+
+
+class _Server:
+    """The views, and what they share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        live: LiveState,
+        recorder: Recorder,
+        measures: Measures,
+        now_us: Callable[[], int],
+        entropy: Callable[[int], bytes],
+        on_unsubscribe: Callable[[Token], None] | None,
+    ) -> None:
+        self._settings = settings
+        self._live = live
+        self._recorder = recorder
+        self._measures = measures
+        self._now_us = now_us
+        self._entropy = entropy
+        self._on_unsubscribe = on_unsubscribe
+        self._limit = BadTokenLimit()
+
+    def pixel(self, token: str) -> Response:
+        """Answer ``/o/<token>.gif``: always with the pixel, whatever happens while recording."""
+        started_us = self._now_us()
+        try:
+            live = self._live.current
+            content = live.keys.verify(Purpose.OPEN, token)
+            if content is None:
+                self._measures.request("open", "bad_token")
+            else:
+                asked = self._asked()
+                verdict = live.rules.classify("open", asked.method, asked.headers, asked.client)
+                self._record(live, EventType.OPENED, content, "", verdict, asked, started_us)
+                self._done("open", started_us)
+        except Exception:  # the pixel edge: a reader sees a mail, not our trouble
+            self._measures.request("open", "error")
+            log.exception("endpoint=open answered=pixel")
+        return _answer(200, PIXEL, _PIXEL_HEADERS)
+
+    def redirect(self, token: str) -> Response:
+        """Answer ``/c/<token>``: 307 to the signed URL, or 404."""
+        started_us = self._now_us()
+        live = self._live.current
+        content = live.keys.verify(Purpose.CLICK, token)
+        if content is None:
+            return self._bad("click")
+        target = destination.location(content.url)
+        if target is None:
+            self._measures.request("click", "unusable")
+            return _answer(404, NOT_FOUND, _TEXT_HEADERS)
+        if target in live.denied:
+            self._measures.request("click", "denied")
+            return _answer(404, NOT_FOUND, _TEXT_HEADERS)
+        try:
+            asked = self._asked()
+            verdict = live.rules.classify("click", asked.method, asked.headers, asked.client)
+            self._record(live, EventType.CLICKED, content, content.url, verdict, asked, started_us)
+            self._done("click", started_us)
+        except Exception:  # the redirect edge: a link works whatever becomes of its counting
+            self._measures.request("click", "error")
+            log.exception("endpoint=click answered=redirect")
+        return _answer(307, b"", (("Location", target), *_REDIRECT_HEADERS))
+
+    def unsubscribe(self, token: str) -> Response:
+        """Answer ``/u/<token>``: the page, or, by POST, the deed."""
+        started_us = self._now_us()
+        live = self._live.current
+        content = live.keys.verify(Purpose.UNSUBSCRIBE, token)
+        if content is None:
+            return self._bad("unsubscribe")
+        environ = request.environ
+        language = pages.choose_language(environ.get("HTTP_ACCEPT_LANGUAGE", ""))
+        state: pages.State = "ask"
+        if environ["REQUEST_METHOD"] == "POST":
+            # Which button it was stands in the query, so that no body has to be read (a body can be slow).
+            query = environ.get("QUERY_STRING", "")
+            kind, reason, state = _DEEDS.get(query, _ONE_CLICK)
+            try:
+                self._record(live, kind, content, "", Verdict(Who.HUMAN, reason), self._asked(), started_us)
+            except PostwakeError as error:
+                self._measures.request("unsubscribe", "error")
+                log.error("endpoint=unsubscribe recorded=no answered=503 error=%s", error)
+                return _answer(503, UNAVAILABLE, (*_TEXT_HEADERS, ("Retry-After", "60")))
+            if kind is EventType.UNSUBSCRIBED and self._on_unsubscribe is not None:
+                self._on_unsubscribe(content)
+        self._done("unsubscribe", started_us)
+        return _answer(200, pages.unsubscribe_page(state, language), (*_PAGE_HEADERS, ("Content-Language", language)))
+
+    def _asked(self) -> _Asked:
+        environ = request.environ
+        settings = self._settings
+        client = peer.client_address(
+            environ.get("REMOTE_ADDR", ""),
+            environ.get("HTTP_X_FORWARDED_FOR", ""),
+            settings.proxy_hops,
+            settings.proxies,
+        )
+        headers = {name: environ[key] for key, name in _PREFETCH_HEADERS if key in environ}
+        return _Asked(environ["REQUEST_METHOD"], client, headers)
+
+    def _record(
+        self, live: Live, kind: EventType, token: Token, url: str, verdict: Verdict, asked: _Asked, at_us: int
+    ) -> None:
+        """Make the hit safe. Raises :class:`StoreUnavailableError` if neither store nor spool took it."""
+        hit = privacy.apply(
+            Hit(
+                hit_id=make_tracking_id(at_us, self._entropy(10)),
+                at_us=at_us,
+                type=kind,
+                tracking_id=token.tracking_id,
+                recipient=token.recipient,
+                link=token.link,
+                url=url,
+                who=verdict.who,
+                reason=verdict.reason,
+                client=asked.client,
+                user_agent=asked.headers.get("user-agent", ""),
+                privacy=token.privacy,
+            ),
+            live.keys.secret() if token.privacy is Privacy.PSEUDONYMOUS else b"",
+        )
+        if hit is None:
+            self._measures.hit("unrecorded")
+            return
+        try:
+            stored = self._recorder.record(hit, self._settings.store_timeout_s)
+        except Exception:
+            self._measures.hit("lost")
+            raise
+        self._measures.hit("stored" if stored else "spooled")
+
+    def _bad(self, endpoint: Endpoint) -> Response:
+        """Answer a token that is not ours; 429 once a source has sent too many."""
+        source = peer.source(self._asked().client)
+        if self._limit.exceeded(source, self._now_us()):
+            self._measures.request(endpoint, "limited")
+            return _answer(429, NOT_FOUND, (*_TEXT_HEADERS, ("Retry-After", "60")))
+        self._measures.request(endpoint, "bad_token")
+        return _answer(404, NOT_FOUND, _TEXT_HEADERS)
+
+    def _done(self, endpoint: Endpoint, started_us: int) -> None:
+        self._measures.request(endpoint, "good")
+        self._measures.seconds.observe(max(0, self._now_us() - started_us) / 1e6)
+
+
+_ONE_CLICK: tuple[EventType, str, pages.State] = (EventType.UNSUBSCRIBED, "one-click", "done")
+_DEEDS: dict[str, tuple[EventType, str, pages.State]] = {
+    "page=1": (EventType.UNSUBSCRIBED, "page", "done"),
+    "again=1": (EventType.RESUBSCRIBED, "page", "undone"),
+}
