@@ -1,0 +1,433 @@
+"""Rewrite a message: the way in for the milter and for ``postwake rewrite``.
+
+:func:`rewrite` takes a message as the milter has it, fields and body, and says what changes; :func:`rewrite_message`
+takes and gives whole messages as bytes. Both are pure. The promise: outside the spans that are edited, every byte is
+the one that came in; each edited part is decoded again and compared before it is used; and when anything is in doubt
+the original goes out, with the name of the reason (:mod:`.reasons`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from postwake.tokens import Privacy
+
+from . import never_touch, text_plain, unsubscribe
+from .charsets import editable
+from .content import Content, describe
+from .control import Control, read_control
+from .headers import RawField, read_block
+from .html_edit import HtmlPlan, edit_html
+from .html_scan import Edit, apply_edits
+from .links import Link, LinkRules
+from .mime_parts import Part, StructureError, same_outline, split
+from .pixel import PixelPosition
+from .transfer import Opened, TransferError, encode_quoted_printable, line_ending, open_body, overlong_line
+
+_WORD = re.compile(rb"[^\s;()]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What configuration wants of a message of a tracked sender. The message's own header fields have the last word
+    about opens, clicks, text and privacy."""
+
+    opens: bool = True
+    clicks: bool = True
+    text_clicks: bool = False
+    pixel_position: PixelPosition = "bottom"
+    own_hosts: frozenset[str] = frozenset()
+    excluded_hosts: tuple[str, ...] = ()
+    skip_visible_url: bool = True
+    skip_unsubscribe: bool = True
+    allow_dkim_signed: bool = False
+    list_unsubscribe: Literal["off", "add", "wrap"] = "off"
+    max_message_bytes: int = 10_485_760
+
+
+class Mint(Protocol):
+    """Makes the URLs that go into one message: plain ASCII, without quotes, spaces, ``&``, ``<`` or ``>``."""
+
+    def open_url(self, position: int) -> str:
+        """Return the URL of the pixel at *position*: 0 bottom, 1 top."""
+        ...
+
+    def click_url(self, link: int, destination: str) -> str:
+        """Return the URL that counts a click on link number *link* and leads on to *destination*."""
+        ...
+
+    def unsubscribe_url(self, original: str | None) -> str:
+        """Return the URL that unsubscribes; the token keeps *original*, the sender's own target."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChange:
+    """A change of one field, as libmilter takes it.
+
+    *index* is 1-based among the fields of that name (compared without case); 0 adds one at the end. *value* is what
+    stands after the colon and one space, folded with bare LF; None deletes. Make the changes in the order given: of
+    one name, later fields come first, so that no deletion moves another's index.
+    """
+
+    name: bytes
+    index: int
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What becomes of a message."""
+
+    tracked: bool
+    """At least one pixel, link or unsubscribe address of ours is in it."""
+    untracked_reason: str | None
+    body: bytes | None
+    """The new body; None if it stays as it is."""
+    header_changes: tuple[HeaderChange, ...]
+    links: tuple[Link, ...]
+    opens: int
+    """Pixels placed."""
+    links_skipped: dict[str, int]
+    parts_rewritten: int
+    part_reasons: dict[str, int]
+    """Why parts were left as they came, or in part so: reason to count."""
+    control: Control
+
+
+@dataclass(slots=True)
+class _Work:
+    """What has been decided so far for one message."""
+
+    opens: bool
+    clicks: bool
+    text: bool
+    edits: list[Edit] = field(default_factory=list)  # over the body
+    links: list[Link] = field(default_factory=list)
+    pixels: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    parts_rewritten: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    encoding: bytes | None = None
+    """The message's own new Content-Transfer-Encoding."""
+
+
+def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint) -> Rewritten:
+    """Return what becomes of the message with *fields* and *body*.
+
+    *fields* are name and value as they came, the value with its leading space, folded with CRLF or bare LF. What
+    *mint* raises passes through; nothing else is raised, whatever the message.
+    """
+    control = read_control(fields)
+    content = describe(fields)
+    reason = never_touch.untouchable(fields, content, allow_dkim_signed=plan.allow_dkim_signed)
+    if reason is not None:
+        return _untouched(reason, control, ())
+    work = _Work(*_wanted(plan, control))
+    how = _list_unsubscribe_mode(plan, control)
+    reason = _declined(fields, content, body, plan, control, work, how)
+    if reason is not None:
+        return _untouched(reason, control, _removals(control))
+    new_body: bytes | None = None
+    try:
+        new_body, reason = _rewrite_body(fields, body, content, plan, mint, work)
+    except StructureError as error:
+        reason = error.reason
+    if reason == "inline-pgp":
+        return _untouched(reason, control, ())
+    if new_body is None:
+        work = _Work(work.opens, work.clicks, work.text, skipped=work.skipped, reasons=work.reasons)
+    changes = list(_removals(control))
+    if work.encoding is not None:
+        changes += _encoding_change(fields, work.encoding)
+    unsubscribed = False
+    if how != "off":
+        fields_written = unsubscribe.list_unsubscribe(fields, how, plan.own_hosts, mint)
+        if fields_written.value is not None:
+            changes += _unsubscribe_changes(fields, fields_written.value)
+            unsubscribed = True
+        elif fields_written.skipped is not None:
+            work.skipped[f"list-unsubscribe-{fields_written.skipped}"] += 1
+    tracked = bool(work.pixels or work.links or unsubscribed)
+    if tracked and reason is not None:
+        work.reasons[reason] += 1
+    return Rewritten(
+        tracked,
+        None if tracked else reason or _why_nothing(work),
+        new_body,
+        tuple(changes),
+        tuple(work.links),
+        work.pixels,
+        dict(work.skipped),
+        work.parts_rewritten,
+        dict(work.reasons),
+        control,
+    )
+
+
+def _untouched(reason: str, control: Control, changes: tuple[HeaderChange, ...]) -> Rewritten:
+    return Rewritten(False, reason, None, changes, (), 0, {}, 0, {}, control)
+
+
+def _wanted(plan: Plan, control: Control) -> tuple[bool, bool, bool]:
+    """Return whether opens, clicks and clicks in text are wanted: the message's own word goes first."""
+    if control.privacy is Privacy.OFF:
+        return False, False, False
+    opens = plan.opens if control.track_opens is None else control.track_opens
+    clicks = plan.clicks if control.track_clicks is None else control.track_clicks
+    text = plan.text_clicks and clicks if control.track_text is None else control.track_text
+    return opens, clicks, text
+
+
+def _list_unsubscribe_mode(plan: Plan, control: Control) -> Literal["off", "add", "wrap"]:
+    if control.privacy is Privacy.OFF or control.unsubscribe is False:
+        return "off"
+    if control.unsubscribe and plan.list_unsubscribe == "off":
+        return "add"
+    return plan.list_unsubscribe
+
+
+def _declined(
+    fields: Sequence[RawField], content: Content, body: bytes, plan: Plan, control: Control, work: _Work, how: str
+) -> str | None:
+    """Return why the message is not tracked, though its header fields may change; or None."""
+    if control.privacy is Privacy.OFF:
+        return "privacy-off"
+    reason = never_touch.automatic(fields, content)
+    if reason is not None and not (reason == "auto-generated" and (control.track_opens or control.track_clicks)):
+        return reason
+    if not (work.opens or work.clicks or work.text) and how == "off":
+        by_header = control.track_opens is False or control.track_clicks is False
+        return "disabled-by-header" if by_header else "tracking-off"
+    if len(body) > plan.max_message_bytes:
+        return "too-large"
+    return None
+
+
+def _why_nothing(work: _Work) -> str:
+    """Return the reason that says most about why no part was edited: what stood in the way, else that nothing was."""
+    for reason, _count in work.reasons.most_common():
+        return reason
+    return "nothing-to-track"
+
+
+# --- The body ---
+
+
+def _rewrite_body(
+    fields: Sequence[RawField], body: bytes, content: Content, plan: Plan, mint: Mint, work: _Work
+) -> tuple[bytes | None, str | None]:
+    """Return the new body, or None and perhaps why."""
+    if not (work.opens or work.clicks or work.text):
+        return None, None
+    if content.is_multipart and (not content.boundary or content.encoding != "identity"):
+        return None, "malformed-mime"
+    parts = split(body, content)
+    eol = line_ending(body, b"\r\n")
+    texts = [part for part in parts if never_touch.is_text(part.content)]
+    opened: dict[int, Opened] = {}
+    for part in texts:
+        if never_touch.part_reason(part) is None and _may_hold_pgp(body, part):
+            decoded = _open(body, part, eol, work=None)
+            if decoded is not None and never_touch.holds_pgp(decoded.decoded):
+                return None, "inline-pgp"
+            if decoded is not None:
+                opened[part.body_start] = decoded
+    targets = frozenset(unsubscribe.targets(fields))
+    html_seen = False
+    for part in parts:
+        is_html = part.content.type == "text/html"
+        is_wanted_text = part.content.type == "text/plain" and work.text
+        reason = never_touch.part_reason(part)
+        if reason is not None:
+            if is_html or reason not in ("attachment", "related-resource"):
+                work.reasons[reason] += 1
+            html_seen = html_seen or is_html
+            continue
+        if not is_wanted_text and not (is_html and (work.opens or work.clicks)):
+            html_seen = html_seen or is_html
+            continue
+        html_seen = True
+        source = opened.get(part.body_start) or _open(body, part, eol, work)
+        if source is not None:
+            _rewrite_part(body, part, source, eol, plan, targets, mint, work)
+    if not work.edits:
+        return None, None if html_seen or work.reasons else "no-html"
+    new_body = apply_edits(body, sorted(work.edits, key=lambda edit: edit.start))
+    if len(parts) > 1 or content.is_multipart:
+        try:
+            same = same_outline(parts, split(new_body, content))
+        except StructureError:
+            same = False
+        if not same:
+            return None, "structure-check-failed"
+    return new_body, None
+
+
+def _may_hold_pgp(body: bytes, part: Part) -> bool:
+    """Whether a look into the decoded text is needed: base64 hides it, everything else shows its first line."""
+    if part.content.encoding == "base64":
+        return True
+    return body.find(b"-----BEGIN PGP ", part.body_start, part.body_end) >= 0
+
+
+def _open(body: bytes, part: Part, eol: bytes, work: _Work | None) -> Opened | None:
+    try:
+        return open_body(body[part.body_start : part.body_end], part.content.encoding, eol)
+    except TransferError as error:
+        if work is not None:
+            work.reasons[error.reason] += 1
+        return None
+
+
+def _rewrite_part(
+    body: bytes, part: Part, source: Opened, eol: bytes, plan: Plan, targets: frozenset[str], mint: Mint, work: _Work
+) -> None:
+    """Edit one text part; its edits over the body and everything it counts go into *work*."""
+    decoded = source.decoded
+    utf8, reason = editable(part.content.charset, decoded)
+    if reason is not None:
+        work.reasons[reason] += 1
+        return
+    first_link = len(work.links)
+    edits: tuple[Edit, ...]
+    if part.content.type == "text/html":
+        html_plan = HtmlPlan(
+            opens=work.opens and work.pixels == 0,  # one body, one pixel, however many HTML parts are shown in a row
+            clicks=work.clicks,
+            pixel_position=plan.pixel_position,
+            own_hosts=plan.own_hosts,
+            excluded_hosts=plan.excluded_hosts,
+            skip_visible_url=plan.skip_visible_url,
+            skip_unsubscribe=plan.skip_unsubscribe,
+            unsubscribe_targets=targets,
+        )
+        html = edit_html(decoded, html_plan, mint, first_link=first_link, utf8=utf8)
+        edits, links, pixels, skipped, reason = html.edits, html.links, html.pixels, html.skipped, html.reason
+    else:
+        rules = LinkRules(plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, targets)
+        parameters = part.content.parameters
+        flowed = parameters.get("format", "").lower() == "flowed"
+        delsp = flowed and parameters.get("delsp", "").lower() == "yes"
+        text = text_plain.edit_text(decoded, rules, mint, delsp=delsp, first_link=first_link)
+        edits, links, pixels, skipped, reason = text.edits, text.links, 0, text.skipped, None
+    work.skipped.update(skipped)
+    if reason is not None:
+        work.reasons[reason] += 1
+    if not edits:
+        return
+    try:
+        encoded, requoted = _encode(source, edits, part.content.encoding, eol)
+    except TransferError as error:
+        work.reasons[error.reason] += 1
+        return
+    if encoded is None:
+        work.reasons["transfer-check-failed"] += 1
+        return
+    if requoted:
+        _declare_quoted_printable(body, part, eol, work)
+    work.edits.append(Edit(part.body_start, part.body_end, encoded))
+    work.links += links
+    work.pixels += pixels
+    work.parts_rewritten += 1
+
+
+def _encode(source: Opened, edits: tuple[Edit, ...], encoding: str, eol: bytes) -> tuple[bytes | None, bool]:
+    """Return the part's new encoded bytes, None if they do not decode to what is meant, and whether they are now
+    quoted-printable where they were not encoded."""
+    intended = apply_edits(source.decoded, edits)
+    if encoding == "identity":
+        if not overlong_line(source.decoded, edits):
+            return intended, False
+        encoded = encode_quoted_printable(intended, eol)
+        check = open_body(encoded, "quoted-printable", eol)
+    else:
+        encoded = source.apply(edits)
+        check = open_body(encoded, encoding, eol)
+    return (encoded if check.decoded == intended else None), encoding == "identity"
+
+
+def _declare_quoted_printable(body: bytes, part: Part, eol: bytes, work: _Work) -> None:
+    """Change the field that says how the part is encoded, or add it where there is none."""
+    if part.is_top:
+        work.encoding = b"quoted-printable"
+        return
+    for header in part.fields:
+        if header.name.lower() == b"content-transfer-encoding":
+            word = _WORD.search(header.value)
+            start, end = word.span() if word else (len(header.value), len(header.value))
+            new = b"quoted-printable" if word else b" quoted-printable"
+            work.edits.append(Edit(header.value_start + start, header.value_start + end, new))
+            return
+    new = b"Content-Transfer-Encoding: quoted-printable" + eol
+    work.edits.append(Edit(part.header_end, part.header_end, new))
+
+
+# --- Header fields ---
+
+
+def _removals(control: Control) -> tuple[HeaderChange, ...]:
+    """Return the deletions of the control fields, of each name the last first."""
+    return tuple(HeaderChange(name, index, None) for name, index in sorted(control.remove, key=lambda item: -item[1]))
+
+
+def _encoding_change(fields: Sequence[RawField], encoding: bytes) -> list[HeaderChange]:
+    names = [name for name, _ in fields if name.lower() == b"content-transfer-encoding"]
+    name = names[0] if names else b"Content-Transfer-Encoding"
+    return [HeaderChange(name, 1 if names else 0, encoding)]
+
+
+def _unsubscribe_changes(fields: Sequence[RawField], value: bytes) -> list[HeaderChange]:
+    """Return the changes that leave one List-Unsubscribe with *value* and one List-Unsubscribe-Post beside it."""
+    changes: list[HeaderChange] = []
+    for wanted, new in ((b"List-Unsubscribe", value), (b"List-Unsubscribe-Post", unsubscribe.ONE_CLICK)):
+        names = [name for name, _ in fields if name.lower() == wanted.lower()]
+        changes += (HeaderChange(names[index - 1], index, None) for index in range(len(names), 1, -1))
+        changes.append(HeaderChange(names[0], 1, new) if names else HeaderChange(wanted, 0, new))
+    return changes
+
+
+# --- Whole messages ---
+
+
+def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) -> tuple[bytes, Rewritten]:
+    """Return the message *raw* rewritten, and what was done.
+
+    *stamp* is the tracking ID as text: a tracked message gets it as ``X-Postwake-ID``. Everything that :func:`rewrite`
+    does not change is the same bytes: an mbox ``From `` line, the line endings of every line, a missing empty line
+    between header and body.
+    """
+    start = 0
+    if raw.startswith((b"From ", b">From ")):
+        start = raw.find(b"\n") + 1 or len(raw)
+    block = read_block(raw, start)
+    fields = [(item.name, item.value) for item in block.fields]
+    result = rewrite(fields, raw[block.body_start :], plan, mint)
+    changes = list(result.header_changes)
+    if result.tracked and stamp is not None:
+        changes.append(HeaderChange(never_touch.STAMP, 0, stamp))
+    if not changes and result.body is None:
+        return raw, result
+    eol = line_ending(raw, b"\n")
+    edits: list[Edit] = []
+    added: list[bytes] = []
+    for change in changes:
+        value = b"" if change.value is None else change.value.replace(b"\n", eol)
+        if change.index == 0:
+            added.append(change.name + b": " + value + eol)
+            continue
+        same = [item for item in block.fields if item.name.lower() == change.name.lower()]
+        item = same[change.index - 1]
+        if change.value is None:
+            edits.append(Edit(item.start, item.end, b""))
+        else:
+            edits.append(Edit(item.value_start, item.value_start + len(item.value), b" " + value))
+    if added:
+        unfinished = block.end > start and not raw.endswith(b"\n", start, block.end)
+        edits.append(Edit(block.end, block.end, (eol if unfinished else b"") + b"".join(added)))
+    head = apply_edits(raw[: block.body_start], sorted(edits, key=lambda edit: (edit.start, edit.end)))
+    return head + (raw[block.body_start :] if result.body is None else result.body), result

@@ -1,0 +1,76 @@
+"""List-Unsubscribe with one click: RFC 2369 section 3.2 and RFC 8058.
+
+The field holds addresses in angle brackets, best first. One click means: an HTTPS address, beside the field
+``List-Unsubscribe-Post: List-Unsubscribe=One-Click``, that unsubscribes whoever POSTs to it. RFC 8058 wants both
+fields covered by the DKIM signature: the signer comes after us, and must have them in its list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from .headers import RawField, unfold, values
+from .links import host_of, url_skip
+
+MAX_FIELD_URL = 900
+"""Longest of our URLs that goes into the field: with the name before it, it must fit on a line of 998 octets."""
+
+ONE_CLICK = b"List-Unsubscribe=One-Click"
+
+_TARGET = re.compile(r"<([^<>]*)>")
+
+
+class UnsubscribeMint(Protocol):
+    """Makes the URLs that unsubscribe."""
+
+    def unsubscribe_url(self, original: str | None) -> str:
+        """Return the URL that unsubscribes, keeping the sender's own *original* target to be honoured."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListUnsubscribe:
+    """The fields to write: the new value of List-Unsubscribe, or *skipped*, why there is none."""
+
+    value: bytes | None
+    skipped: str | None = None
+
+
+def targets(fields: Sequence[RawField]) -> list[str]:
+    """Return the addresses of every List-Unsubscribe field, white space taken out as RFC 2369 says."""
+    found: list[str] = []
+    for value in values(fields, b"list-unsubscribe"):
+        found += ("".join(target.split()) for target in _TARGET.findall(unfold(value)))
+    return [target for target in found if target]
+
+
+def list_unsubscribe(
+    fields: Sequence[RawField], how: Literal["add", "wrap"], own_hosts: frozenset[str], mint: UnsubscribeMint
+) -> ListUnsubscribe:
+    """Return the List-Unsubscribe field to write, or why the message's own stays.
+
+    ``add`` gives the message a one-click address where it has no web address of its own; ``wrap`` puts ours in front
+    of its own, which the token keeps. A mailto stays in the field either way. Skips: ``has-own`` (add, and there is a
+    web address), ``own-host`` (it is ours already), ``malformed`` (the field says something else), ``too-long``.
+    """
+    present = values(fields, b"list-unsubscribe")
+    found = targets(fields)
+    if any(unfold(value) for value in present) and not found:
+        return ListUnsubscribe(None, "malformed")
+    web = [target for target in found if target.lower().startswith(("https://", "http://"))]
+    mails = [target for target in found if target.lower().startswith("mailto:") and target.isascii()]
+    if any(host_of(target) in own_hosts for target in web):
+        return ListUnsubscribe(None, "own-host")
+    if web and how == "add":
+        return ListUnsubscribe(None, "has-own")
+    # Of several, the one a mail client would use for one click: the first that is https.
+    original = next((target for target in web if target.lower().startswith("https:")), web[0] if web else None)
+    if original is not None and (url_skip(original) is not None or not original.isascii()):
+        return ListUnsubscribe(None, "malformed")
+    url = mint.unsubscribe_url(original)
+    if len(url) > MAX_FIELD_URL or any(len(mail) > MAX_FIELD_URL for mail in mails):
+        return ListUnsubscribe(None, "too-long")
+    return ListUnsubscribe(b",\n ".join(b"<" + target.encode("ascii") + b">" for target in (url, *mails)))
