@@ -122,7 +122,7 @@ _strerror = pp.Regex(r"(?s:.*)")("message")
 # 550 5.1.1 <…> User unknown, 550-5.7.1 first line 550 5.7.1 last line, 550-"first line, 554-host (id) Nemesis…
 _server_reply = _code + pp.Regex(r"[- ]|(?=['\"<(:,])|\Z").leave_whitespace()("separator") + _dsn + _text + _in_reply_to
 # 220-greeting 421 4.2.1 refused: the server changed its mind within its greeting; the last code counts.
-_greeting_reply = pp.Suppress(pp.Regex(rf"2\d\d-[^ ]+ (?=[45]\d\d )")) + _server_reply
+_greeting_reply = pp.Suppress(pp.Regex(r"2\d\d-[^ ]+ (?=[45]\d\d )")) + _server_reply
 # 5.1.0 - Unknown address error 550-'5.1.1 no such user' (delivery attempts: 0): IronPort
 _ironport = pp.Regex(
     rf"(?:{_DSN}|{_CODE}) - (?P<heading>[^'\d]{{1,80}}?) (?P<code>{_CODE})-?\s?'(?:#?(?P<dsn>{_DSN}))?(?P<message>(?s:.*?))'?"

@@ -26,7 +26,7 @@ _SPECIMEN = {
 }
 
 # Redacted addresses ("[x.xx.xx.xx]", "[#.#.#.#]") are common in quoted replies: their fillers count as digits.
-_BRACKETED = r"\[(?:IPv6:)?(?:[0-9A-Fa-fx#*.:]{2,45}|/?[\w.-]*/[\w./-]{1,100})\](?::\d{1,5})?"
+_BRACKETED = r"\[(?:IPv6:)?(?=[^\]]{0,45}[.:/])(?:[0-9A-Fa-fx#*.:]{2,45}|/?[\w.-]{0,40}/[\w./-]{1,100})\](?::\d{1,5})?"
 _VARIABLE = re.compile(
     rf"""
       (?P<peer>(?<![\w.-])[A-Za-z0-9_][A-Za-z0-9_.-]{{0,254}}{_BRACKETED})
