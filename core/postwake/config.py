@@ -272,15 +272,15 @@ class Retention(_Section):
 class Config(_Section):
     """Everything."""
 
-    store: Store = Field(default_factory=lambda: Store())
-    tracking: Tracking = Field(default_factory=lambda: Tracking())
+    store: Store = Field(default_factory=Store)
+    tracking: Tracking = Field(default_factory=Tracking)
     domains: dict[Domain, DomainOverride] = Field(default_factory=dict)
-    mta: Mta = Field(default_factory=lambda: Mta())
-    milter: Milter = Field(default_factory=lambda: Milter())
-    logparse: LogParse = Field(default_factory=lambda: LogParse())
-    pixelserver: PixelServer = Field(default_factory=lambda: PixelServer())
-    metrics: Metrics = Field(default_factory=lambda: Metrics())
-    retention: Retention = Field(default_factory=lambda: Retention())
+    mta: Mta = Field(default_factory=Mta)
+    milter: Milter = Field(default_factory=Milter)
+    logparse: LogParse = Field(default_factory=LogParse)
+    pixelserver: PixelServer = Field(default_factory=PixelServer)
+    metrics: Metrics = Field(default_factory=Metrics)
+    retention: Retention = Field(default_factory=Retention)
 
     def tracking_for(self, domain: str) -> Tracking:
         """Return the settings for mail of sender *domain*: `[tracking]` with that domain's overrides."""

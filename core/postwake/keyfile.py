@@ -96,4 +96,4 @@ def add_key(path: Path, created: str) -> int:
             raise
     except OSError as error:
         raise CannotCreateError(f"{path}: cannot write the signing keys: {error.strerror}") from None
-    return key_id
+    return int(key_id)

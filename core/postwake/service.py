@@ -21,7 +21,7 @@ log = logging.getLogger("postwake")
 
 
 def set_up_logging(level: str = "INFO") -> None:
-    """Log to standard error, one line a record, with a syslog priority prefix when the journal reads it (sd-daemon(3))."""
+    """Log to standard error, a line a record, with a priority prefix when the journal reads it (sd-daemon(3))."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(journal="JOURNAL_STREAM" in os.environ))
     root = logging.getLogger()
@@ -31,9 +31,10 @@ def set_up_logging(level: str = "INFO") -> None:
     logging.logThreads = False
 
 
-class _Formatter(logging.Formatter):
-    _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
+
+class _Formatter(logging.Formatter):
     def __init__(self, *, journal: bool) -> None:
         stamp = "" if journal else "%(asctime)s "
         super().__init__(f"{stamp}%(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -41,7 +42,7 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return f"<{self._PRIORITY.get(record.levelno, 6)}>{text}" if self._journal else text
+        return f"<{_PRIORITY.get(record.levelno, 6)}>{text}" if self._journal else text
 
 
 def notify(state: str) -> None:
@@ -79,7 +80,7 @@ class Signals:
             signal.signal(number, self._caught)
 
     def wait(self, is_alive: Callable[[], bool] = lambda: True) -> None:
-        """Return when told to stop or when *is_alive* (asked every second) says no; reload and feed the watchdog meanwhile."""
+        """Return when told to stop or when *is_alive*, asked every second, says no; reload and feed the watchdog."""
         interval_s = watchdog_s()
         fed_at = 0.0
         while not self._stop and is_alive():

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from postwake.events import Direction, State
 from postwake.store.rollup import Rollup
+from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
 
@@ -37,18 +38,12 @@ def count_cohort(rollup: Rollup, measure: str, cohort: Cohort, *, recipient: str
 
 
 def _count(rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str, n: int) -> None:
-    if cohort is not None and cohort.direction is Direction.INBOUND:
-        rollup.add(basis, at_us, measure, n, dimension="inbound")
-        return
-    rollup.add(basis, at_us, measure, n)
+    recipient_domain = domain_of(recipient)
     if cohort is None:
-        return
-    if cohort.domain:
-        rollup.add(basis, at_us, measure, n, dimension="sender_domain", key=cohort.domain)
-    if cohort.tag:
-        rollup.add(basis, at_us, measure, n, dimension="tag", key=cohort.tag)
-    if recipient:
-        rollup.add(basis, at_us, measure, n, dimension="recipient_domain", key=domain_of(recipient))
+        rollup.mail[basis, at_us // HOUR_US, measure, False, "", "", recipient_domain] += n
+    else:
+        inbound = cohort.direction is Direction.INBOUND
+        rollup.mail[basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain] += n
 
 
 def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:
