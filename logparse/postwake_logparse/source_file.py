@@ -190,11 +190,12 @@ class FileSource:
 
     def _read(self, max_bytes: int) -> Chunk | None:
         while True:
-            if self._current is None and not self._make_plan(drained=None):
-                return None
+            ready = self._current is not None or self._make_plan(drained=None)
             if self._announce:
                 self._announce = False
                 return self._chunk(b"")
+            if not ready:
+                return None
             assert self._current is not None
             chunk = self._read_current(self._current, max_bytes)
             if chunk is not None:
@@ -397,9 +398,11 @@ class FileSource:
                         file.reader.close()
             if plan is None:
                 continue
-            self._looked = True
             if not plan.items:
+                self._announce = not self._looked  # that nothing was there is worth remembering as well
+                self._looked = True
                 return False
+            self._looked = True
             self._newest_sibling = (siblings[0].device, siblings[0].inode) if siblings else None
             if drained is not None:
                 self._leave(drained)
