@@ -87,6 +87,8 @@ class Gathered(Collector):
                 families.setdefault(family.name, family)
                 samples = sums.setdefault(family.name, {})
                 for sample in family.samples:
+                    if sample.name.endswith("_created"):
+                        continue  # times cannot be added up, and help nobody here
                     key = (sample.name, tuple(sample.labels.items()))
                     samples[key] = samples.get(key, 0.0) + sample.value
         for name, family in families.items():

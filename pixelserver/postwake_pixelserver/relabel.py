@@ -64,6 +64,9 @@ def turn(transaction: Transaction, now_us: int) -> tuple[int, int]:
                 break
             if message is not None:
                 groups[message, recipient or 0] = None
+        elif kind == EventType.SENT and message is not None:
+            # The delivery became known after the hits (a log that was read late): look at them again.
+            groups.update(dict.fromkeys(_engaged(transaction.connection, message)))
         after = event
         looked += 1
     changed = 0
@@ -79,9 +82,16 @@ def turn(transaction: Transaction, now_us: int) -> tuple[int, int]:
     return looked, changed
 
 
+def _engaged(connection: sqlite3.Connection, message: int) -> list[tuple[int, int]]:
+    """Return (message, recipient) of everybody who has hits on *message*."""
+    rows = connection.execute("SELECT recipient_idx FROM engagement WHERE message = ?", (message,))
+    return [(message, recipient) for (recipient,) in rows]
+
+
 def _judge_stored(connection: sqlite3.Connection, message: int, recipient: int) -> list[Relabeling]:
     rows = connection.execute(
-        "SELECT event.id, event.at_us, type, coalesce(link, 0), coalesce(who, 0), coalesce(client, ''), coalesce(text, '')"
+        "SELECT event.id, event.at_us, type, coalesce(link, 0), coalesce(who, 0), coalesce(client, ''),"
+        " coalesce(user_agent.text, '')"
         " FROM event LEFT JOIN user_agent ON user_agent.id = event.user_agent"
         " WHERE message = ? AND coalesce(recipient_idx, 0) = ? AND type IN (?, ?) ORDER BY event.at_us LIMIT ?",
         (message, recipient, *_HITS, HITS_A_MESSAGE),

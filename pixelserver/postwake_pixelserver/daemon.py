@@ -1,0 +1,284 @@
+"""The pixel server's processes: granian's parent, its workers, their recorders.
+
+Purpose
+    The parent owns the signals, the metrics listener and readiness; each worker process has its own Flask
+    application, writer thread, spool and store connection, made after the fork because none of them survives one.
+
+Security
+    Listens on a UNIX socket (mode 0660: what may connect may also say who the reader is), on loopback, or on the
+    net with TLS of its own. HTTP/2 only under TLS, where clients negotiate it. Requests: head at most
+    64 kB (granian), within 10 s; bodies are never read.
+
+Signals
+    SIGTERM, SIGINT: stop accepting, finish what runs, commit, leave. SIGHUP: read keys, deny list and network list
+    again, in place, without closing a connection. A worker whose parent dies leaves, too.
+
+Diagnostics
+    Exit status 69 when an address is taken, 78 when the configuration or the store's schema is not usable. A store
+    that is only locked, full or not there yet keeps nothing from starting: hits wait in the spool.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import logging
+import multiprocessing.util
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+from prometheus_client import CollectorRegistry
+
+from postwake import metrics
+from postwake.config import Config, parse_listener, require_tracking
+from postwake.errors import StoreUnavailableError, UnavailableError
+from postwake.service import notify, watchdog_s
+from postwake.store.connection import open_reader
+from postwake.store.recorder import Recorder
+from postwake_pixelserver.app import Settings, create_app
+from postwake_pixelserver.gather import Gathered, Publisher
+from postwake_pixelserver.live import LiveState, read_live
+from postwake_pixelserver.measures import Measures
+from postwake_pixelserver.relabel import Relabeler
+
+log = logging.getLogger("postwake.pixelserver")
+
+HEAD_TIMEOUT_MS = 10_000
+"""A request head has to be complete by then: a slow client costs a socket, never a thread."""
+MAX_CONNECTIONS = 4096
+"""Open connections a worker; further ones wait in the listen queue. Idle ones are closed after HEAD_TIMEOUT_MS."""
+STOP_PATIENCE_S = 20
+READY_PATIENCE_S = 30.0
+_PR_SET_PDEATHSIG = 1
+_LOGGING = {"handlers": {}, "formatters": {}, "loggers": {"_granian": {"propagate": True}, "granian.access": {}}}
+"""granian's messages go where ours go."""
+
+
+def serve(config: Config, origin: str = "configuration") -> None:
+    """Serve until told to stop. *origin* names the configuration in messages.
+
+    Raises :class:`ConfigError`, :class:`UnavailableError`.
+    """
+    require_tracking(config, origin)
+    read_live(config)  # every problem with a file is said now, not by a worker
+    _check_store(config.store.path)
+    listener = _Listener(config.pixelserver.listen, tls=config.pixelserver.tls_certificate is not None)
+    listener.probe()
+    directory = Path(tempfile.mkdtemp(prefix="postwake-pixelserver-"))
+    registry = metrics.new_registry("pixelserver")
+    registry.register(Gathered(directory))
+    stop_metrics = metrics.serve(config.metrics.pixelserver, registry)
+    try:
+        server = _make_server(config, listener)
+        server.on_startup(partial(_start_watching, listener))
+        server.on_shutdown(lambda: notify("STOPPING=1"))
+        server.serve(target_loader=partial(make_worker, config, directory), wrap_loader=False)
+    finally:
+        if stop_metrics is not None:
+            stop_metrics()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def make_worker(config: Config, metrics_directory: Path) -> Flask:
+    """Make one worker's application and everything behind it; runs in the worker, on its main thread."""
+    _die_with_parent()
+    live = LiveState(partial(read_live, config))
+    signal.signal(signal.SIGHUP, lambda *_: live.reload())
+    recorder = Recorder(
+        config.store.path,
+        config.store.spool_dir,
+        "pixelserver",
+        busy_timeout_ms=config.store.busy_timeout_ms,
+        synchronous="FULL",
+    )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics.RecorderCollector(recorder))
+    measures = Measures(registry)
+    publisher = Publisher(registry, metrics_directory)
+    relabeler = Relabeler(recorder.writer, config.store.path, _now_us, measures.relabeled.inc)
+
+    def leave() -> None:
+        relabeler.close()
+        recorder.close()
+        publisher.close()
+
+    # atexit does not run in a forked worker; this does, after granian has answered what it had accepted.
+    multiprocessing.util.Finalize(None, leave, exitpriority=10)
+    settings = Settings(
+        prefixes=prefixes(config),
+        proxy_hops=config.pixelserver.proxy_hops,
+        store_timeout_s=config.pixelserver.store_timeout_ms / 1000,
+    )
+    return create_app(settings, live, recorder, measures, now_us=_now_us)
+
+
+def prefixes(config: Config) -> tuple[str, ...]:
+    """Return the path prefixes to answer under: those of all tracking URLs, and none (a proxy may have cut them)."""
+    urls = [config.tracking.url, *(override.url for override in config.domains.values())]
+    return tuple(dict.fromkeys(["", *(urlsplit(url).path.rstrip("/") for url in urls if url)]))
+
+
+class _Server(MPServer):
+    """granian's parent process; SIGHUP reaches the workers as SIGHUP instead of replacing them."""
+
+    def signal_handler_reload(self, *_args: Any, **_kwargs: Any) -> None:
+        for worker in self.wrks:
+            if worker.inner.is_alive():
+                os.kill(worker.inner.pid, signal.SIGHUP)
+
+
+def _make_server(config: Config, listener: _Listener) -> _Server:
+    pixel = config.pixelserver
+    return _Server(
+        "postwake_pixelserver",
+        address=listener.host,
+        port=listener.port,
+        uds=listener.path,
+        uds_permissions=0o660 if listener.path else None,
+        interface=Interfaces.WSGI,
+        workers=pixel.workers,
+        blocking_threads=pixel.threads,
+        http=HTTPModes.auto if listener.tls else HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_TIMEOUT_MS, max_buffer_size=65_536),
+        websockets=False,
+        backpressure=MAX_CONNECTIONS,
+        log_level=LogLevels.error,
+        log_dictconfig=_LOGGING,
+        ssl_cert=pixel.tls_certificate,
+        ssl_key=pixel.tls_key,
+        ssl_protocol_min=SSLProtocols.tls12,  # mail is read with old programs
+        respawn_failed_workers=True,
+        respawn_interval=0.1,
+        workers_kill_timeout=STOP_PATIENCE_S,
+    )
+
+
+class _Listener:
+    """Where to listen, and asking whether somebody answers there."""
+
+    def __init__(self, text: str, *, tls: bool) -> None:
+        self.text = text
+        self.tls = tls
+        self.path = Path(text.removeprefix("unix:")) if text.startswith("unix:") else None
+        self.host, self.port = ("127.0.0.1", 0) if self.path else parse_listener(text)
+
+    def probe(self) -> None:
+        """Raise :class:`UnavailableError` unless we can listen there; take a dead server's socket away.
+
+        granian binds with SO_REUSEPORT, so a second instance would share the port without a word.
+        """
+        try:
+            if self.path is not None:
+                if self.path.is_socket():
+                    if self._answers():
+                        raise UnavailableError(f"pixelserver.listen {self.text}: somebody is listening there already")
+                    self.path.unlink()
+                if not self.path.parent.is_dir():
+                    raise UnavailableError(f"pixelserver.listen {self.text}: {self.path.parent} is not a directory")
+                return
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((self.host, self.port))
+        except OSError as error:
+            raise UnavailableError(
+                f"pixelserver.listen {self.text}: {error.strerror}: expected a free address"
+            ) from None
+
+    def _answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(1.0)
+                probe.connect(str(self.path))
+                return True
+        except OSError:
+            return False
+
+    def healthy(self) -> bool:
+        """Whether ``/healthz`` answers."""
+        try:
+            connection = _connect(self)
+            try:
+                connection.request("GET", "/healthz")
+                return connection.getresponse().status == 200
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _connect(listener: _Listener) -> http.client.HTTPConnection:
+    if listener.path is not None:
+        return _UnixConnection(listener.path)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)  # noqa: S104 - compared, not bound
+    if listener.tls:
+        import ssl
+
+        context = ssl._create_unverified_context()  # noqa: S323 - ourselves, under whatever name
+        return http.client.HTTPSConnection(host, listener.port, timeout=5, context=context)
+    return http.client.HTTPConnection(host, listener.port, timeout=5)
+
+
+def _start_watching(listener: _Listener) -> None:
+    threading.Thread(target=_watch, args=(listener,), name="readiness", daemon=True).start()
+
+
+def _watch(listener: _Listener) -> None:
+    """Say READY when the first worker answers; feed the service manager's watchdog while one does."""
+    deadline = time.monotonic() + READY_PATIENCE_S
+    while not listener.healthy():
+        if time.monotonic() > deadline:
+            log.error("listen=%s ready=no after_s=%.0f", listener.text, READY_PATIENCE_S)
+            return
+        time.sleep(0.05)
+    log.info("listen=%s ready=yes", listener.text)
+    notify("READY=1")
+    interval_s = watchdog_s()
+    while interval_s is not None:
+        time.sleep(interval_s)
+        if listener.healthy():
+            notify("WATCHDOG=1")
+
+
+def _check_store(path: Path) -> None:
+    """Let a wrong schema stop the start, and nothing else about the store."""
+    try:
+        open_reader(path).close()
+    except StoreUnavailableError as error:
+        log.warning("store=unavailable hits=spooled error=%s", error)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent dies, so that a killed parent leaves no orphan on the port."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
