@@ -114,6 +114,13 @@ class _Work:
     reasons: Counter[str] = field(default_factory=Counter)
     encoding: bytes | None = None
     """The message's own new Content-Transfer-Encoding."""
+    why: str | None = None
+    """What stood in the way of the first text that was to be edited."""
+
+    def block(self, reason: str) -> None:
+        """Count *reason* why a text that was to be edited is not, or not as was meant."""
+        self.reasons[reason] += 1
+        self.why = self.why or reason
 
 
 def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint) -> Rewritten:
@@ -140,7 +147,7 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint) -> 
     if reason == "inline-pgp":
         return _untouched(reason, control, ())
     if new_body is None:
-        work = _Work(work.opens, work.clicks, work.text, skipped=work.skipped, reasons=work.reasons)
+        work = _Work(work.opens, work.clicks, work.text, skipped=work.skipped, reasons=work.reasons, why=work.why)
     changes = list(_removals(control))
     if work.encoding is not None:
         changes += _encoding_change(fields, work.encoding)
@@ -157,7 +164,7 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint) -> 
         work.reasons[reason] += 1
     return Rewritten(
         tracked,
-        None if tracked else reason or _why_nothing(work),
+        None if tracked else reason or work.why or "nothing-to-track",
         new_body,
         tuple(changes),
         tuple(work.links),
@@ -208,13 +215,6 @@ def _declined(
     return None
 
 
-def _why_nothing(work: _Work) -> str:
-    """Return the reason that says most about why no part was edited: what stood in the way, else that nothing was."""
-    for reason, _count in work.reasons.most_common():
-        return reason
-    return "nothing-to-track"
-
-
 # --- The body ---
 
 
@@ -238,25 +238,27 @@ def _rewrite_body(
             if decoded is not None:
                 opened[part.body_start] = decoded
     targets = frozenset(unsubscribe.targets(fields))
-    html_seen = False
+    blocked: list[str] = []  # why texts that were wanted are not edited
+    others: list[str] = []
+    considered = False
     for part in parts:
-        is_html = part.content.type == "text/html"
-        is_wanted_text = part.content.type == "text/plain" and work.text
         reason = never_touch.part_reason(part)
+        is_wanted = part.content.type == "text/html" and (work.opens or work.clicks)
+        is_wanted = is_wanted or (part.content.type == "text/plain" and work.text)
         if reason is not None:
-            if is_html or reason not in ("attachment", "related-resource"):
-                work.reasons[reason] += 1
-            html_seen = html_seen or is_html
-            continue
-        if not is_wanted_text and not (is_html and (work.opens or work.clicks)):
-            html_seen = html_seen or is_html
-            continue
-        html_seen = True
-        source = opened.get(part.body_start) or _open(body, part, eol, work)
-        if source is not None:
-            _rewrite_part(body, part, source, eol, plan, targets, mint, work)
+            work.reasons[reason] += 1
+            (blocked if is_wanted else others).append(reason)
+        elif is_wanted:
+            considered = True
+            source = opened.get(part.body_start) or _open(body, part, eol, work)
+            if source is not None:
+                _rewrite_part(part, source, eol, plan, targets, mint, work)
+        elif never_touch.is_text(part.content):
+            others.insert(0, "no-html")
     if not work.edits:
-        return None, None if html_seen or work.reasons else "no-html"
+        if considered:
+            return None, None
+        return None, next(iter(blocked or others), "no-html")
     new_body = apply_edits(body, sorted(work.edits, key=lambda edit: edit.start))
     if len(parts) > 1 or content.is_multipart:
         try:
@@ -280,18 +282,18 @@ def _open(body: bytes, part: Part, eol: bytes, work: _Work | None) -> Opened | N
         return open_body(body[part.body_start : part.body_end], part.content.encoding, eol)
     except TransferError as error:
         if work is not None:
-            work.reasons[error.reason] += 1
+            work.block(error.reason)
         return None
 
 
 def _rewrite_part(
-    body: bytes, part: Part, source: Opened, eol: bytes, plan: Plan, targets: frozenset[str], mint: Mint, work: _Work
+    part: Part, source: Opened, eol: bytes, plan: Plan, targets: frozenset[str], mint: Mint, work: _Work
 ) -> None:
     """Edit one text part; its edits over the body and everything it counts go into *work*."""
     decoded = source.decoded
     utf8, reason = editable(part.content.charset, decoded)
     if reason is not None:
-        work.reasons[reason] += 1
+        work.block(reason)
         return
     first_link = len(work.links)
     edits: tuple[Edit, ...]
@@ -317,19 +319,19 @@ def _rewrite_part(
         edits, links, pixels, skipped, reason = text.edits, text.links, 0, text.skipped, None
     work.skipped.update(skipped)
     if reason is not None:
-        work.reasons[reason] += 1
+        work.block(reason)
     if not edits:
         return
     try:
         encoded, requoted = _encode(source, edits, part.content.encoding, eol)
     except TransferError as error:
-        work.reasons[error.reason] += 1
+        work.block(error.reason)
         return
     if encoded is None:
-        work.reasons["transfer-check-failed"] += 1
+        work.block("transfer-check-failed")
         return
     if requoted:
-        _declare_quoted_printable(body, part, eol, work)
+        _declare_quoted_printable(part, eol, work)
     work.edits.append(Edit(part.body_start, part.body_end, encoded))
     work.links += links
     work.pixels += pixels
@@ -351,7 +353,7 @@ def _encode(source: Opened, edits: tuple[Edit, ...], encoding: str, eol: bytes) 
     return (encoded if check.decoded == intended else None), encoding == "identity"
 
 
-def _declare_quoted_printable(body: bytes, part: Part, eol: bytes, work: _Work) -> None:
+def _declare_quoted_printable(part: Part, eol: bytes, work: _Work) -> None:
     """Change the field that says how the part is encoded, or add it where there is none."""
     if part.is_top:
         work.encoding = b"quoted-printable"

@@ -173,7 +173,7 @@ def _decode_word(encoding: str, text: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Parameterised:
-    """A value such as ``text/html; charset=utf-8``: its first word in lower case, and its parameters by lower-case name.
+    """A value such as ``text/html; charset=utf-8``: its first word, and its parameters by name, both in lower case.
 
     Text is Latin-1: encode it so to have the bytes that were sent. *ambiguous* names the parameters that stood there
     more than once with different values; the first counts here, as in most clients, but not in all.
