@@ -160,7 +160,7 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int
         found = attributes(html, tag)
         refused = opt_outs(found, html)
         href = next((a for a in found if a.name == b"href"), None)
-        edits = [_removal(html, tag, attribute) for attribute in refused]
+        edits = [_removal(html, attribute) for attribute in refused]
         value: bytes | None = None
         url: str | None = None
         if href is not None:
@@ -220,14 +220,15 @@ def _content_end(tags: list[Tag], number: int) -> int:
     return limit
 
 
-def _removal(html: bytes, tag: Tag, attribute: Attribute) -> Edit:
-    """Return the edit that takes *attribute* out of *tag* together with the whitespace before it.
+def _removal(html: bytes, attribute: Attribute) -> Edit:
+    """Return the edit that takes *attribute* out of its tag together with the whitespace before it.
 
     The whitespace stays where it parts two attributes that would else run together: ``<a clicktracking="off"href=x>``.
     """
     start, end = attribute.start, attribute.end
-    if html[end : end + 1] in (b" ", b"\t", b"\n", b"\r", b"\f", b">"):
-        start = tag.start + len(html[tag.start : start].rstrip(b" \t\n\r\f"))
+    if html[end] in b" \t\n\r\f>":
+        while html[start - 1] in b" \t\n\r\f":
+            start -= 1
     return Edit(start, end, b"")
 
 

@@ -56,11 +56,11 @@ TRACKING_HOSTS: Final = (
 TRACKING_PATHS: Final = (
     r"[^/?#]+/(?:ls|wf)/click\?upn=",  # SendGrid, on the customer's host
     r"email\.[^/?#]+/c/eJ[\w-]{20}",  # Mailgun: zlib data in base64
-    r"[^/?#]+/[CL]0/https?:%2F%2F",  # Amazon SES
+    r"[^/?#]+/C?L0/https?:%2F%2F",  # Amazon SES
     r"[^/?#]+/f/a/[\w~-]{20,}~~/",  # SparkPost
     r"[^/?#]+/tracking/click\?d=[\w-]{20}",  # Elastic Email
     r"[^/?#]+/track/click/[0-9]+/",  # Mailchimp Transactional
-    r"[^/?#]+/e/c/eyJ[\w-]{20}",  # Customer.io: JSON in base64
+    r"[^/?#]+/e/c/eyJ[\w-]{16}",  # Customer.io: JSON in base64
     r"[^/?#]+/r/[0-9a-f]{20,}\?ct=",  # Mautic
     r"[^/?#]+/mk/cl/f/",  # Brevo
     r"[^/?#]+/lt\.php\?(?:[^#]*&)?(?:s|x)=[\w%~-]{16}",  # ActiveCampaign

@@ -1,0 +1,145 @@
+"""A mint, plans, and a judge that is not the code's own: html5lib, the reference implementation of HTML5 parsing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import html5lib.treewalkers
+import pytest
+from postwake_milter.rewrite.html_edit import HtmlPlan, HtmlResult, apply_edits, edit_html
+from postwake_milter.rewrite.links import OPT_OUTS
+
+TRACKING_HOST = "t.example.net"
+CLICK = re.compile(r"https://t\.example\.net/c/([0-9]+)\Z")
+OPEN = re.compile(r"https://t\.example\.net/o/([01])\.gif\Z")
+
+
+class PlainMint:
+    """A mint whose URLs say what they are; it remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.clicks: list[tuple[int, str]] = []
+
+    def open_url(self, position: int) -> str:
+        return f"https://{TRACKING_HOST}/o/{position}.gif"
+
+    def click_url(self, link: int, destination: str) -> str:
+        self.clicks.append((link, destination))
+        return f"https://{TRACKING_HOST}/c/{link}"
+
+
+@pytest.fixture(scope="session")
+def plan() -> Callable[..., HtmlPlan]:
+    """Make a plan: opens and clicks on unless said otherwise, our tracking host known."""
+
+    def make(**changes: Any) -> HtmlPlan:
+        settings: dict[str, Any] = {
+            "opens": True,
+            "clicks": True,
+            "pixel_position": "bottom",
+            "own_hosts": frozenset((TRACKING_HOST,)),
+            "excluded_hosts": (),
+        }
+        return HtmlPlan(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def edit(plan: Callable[..., HtmlPlan]) -> Callable[..., tuple[HtmlResult, bytes]]:
+    """Edit a document and return the result with the edited bytes."""
+
+    def run(html: bytes, *, utf8: bool = True, first_link: int = 0, **changes: Any) -> tuple[HtmlResult, bytes]:
+        mint = PlainMint()
+        result = edit_html(html, plan(**changes), mint, utf8=utf8, first_link=first_link)
+        return result, apply_edits(html, result.edits)
+
+    return run
+
+
+def _tokens(html: bytes) -> Iterator[dict[str, Any]]:
+    tree = html5lib.HTMLParser(html5lib.getTreeBuilder("etree")).parse(html.decode("latin-1"))
+    yield from html5lib.treewalkers.getTreeWalker("etree")(tree)
+
+
+def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
+    """Flatten a document to its tokens without our pixels, opt-outs and click URLs.
+
+    With *hrefs*, the click URL number N stands for ``hrefs[N]``.
+    """
+    flat: list[tuple[Any, ...]] = []
+    opt_outs = {name.decode() for name in OPT_OUTS}
+    for token in _tokens(html):
+        kind = token["type"]
+        if kind in ("Characters", "SpaceCharacters"):
+            if flat and flat[-1][0] == "text":
+                flat[-1] = ("text", flat[-1][1] + token["data"])
+            else:
+                flat.append(("text", token["data"]))
+        elif kind in ("StartTag", "EmptyTag"):
+            attributes = [((ns, name), value) for (ns, name), value in token["data"].items()]
+            src = dict(attributes).get((None, "src"), "")
+            if token["name"] == "img" and OPEN.match(src):
+                continue
+            if token["name"] in ("a", "area"):
+                attributes = [(n, v) for n, v in attributes if n[1] not in opt_outs]
+                if hrefs is not None:
+                    attributes = [
+                        (n, hrefs[int(m[1])] if n[1] == "href" and (m := CLICK.match(v)) else v) for n, v in attributes
+                    ]
+            flat.append((kind, token["namespace"], token["name"], attributes))
+        elif kind == "EndTag":
+            flat.append((kind, token["name"]))
+        elif kind == "Comment":
+            flat.append((kind, token["data"]))
+        else:
+            flat.append((kind, token.get("name"), token.get("publicId"), token.get("systemId")))
+    return flat
+
+
+def _without_clicks(text: str, hrefs: list[str]) -> str:
+    return re.sub(r"https://t\.example\.net/c/([0-9]+)(?![0-9])", lambda m: hrefs[int(m[1])], text)
+
+
+@pytest.fixture(scope="session")
+def same_document() -> Callable[[bytes, HtmlResult], None]:
+    """Assert, by html5lib, that a result changes nothing but links, opt-outs and pixels, and that the pixels are there."""
+
+    def check(html: bytes, result: HtmlResult) -> None:
+        edited = apply_edits(html, result.edits)
+        # What stood where the click URLs stand now, as html5lib reads it and as it stands in comments.
+        raw: list[str] = []
+        read: list[str] = []
+        for change in result.edits:
+            if b"/c/" in change.replacement:
+                value = html[change.start : change.end]
+                quoted = b'<a href="' + value.replace(b'"', b"&quot;") + b'">'
+                element = html5lib.parseFragment(quoted.decode("latin-1"), namespaceHTMLElements=False)[0]
+                read.append(element.get("href"))
+                raw.append(value.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n"))
+        before, after = _document(html, None), _document(edited, read)
+        after = [("Comment", _without_clicks(t[1], raw)) if t[0] == "Comment" else t for t in after]
+        assert after == before
+        shown = [
+            t["data"][(None, "src")]
+            for t in _tokens(edited)
+            if t["type"] == "EmptyTag" and t["name"] == "img" and OPEN.match(t["data"].get((None, "src"), ""))
+        ]
+        assert len(shown) == result.pixels
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real mail to measure against, where there is one."""
+    default = Path(__file__).resolve().parents[4].parent / "shared" / "corpora"
+    path = Path(os.environ.get("POSTWAKE_CORPORA", default))
+    if not path.is_dir():
+        pytest.skip(f"no corpora at {path}: set POSTWAKE_CORPORA to a folder of real mail to run this test")
+    return path
