@@ -193,7 +193,7 @@ class Classifier:
         temporary = status == "deferred" or (code is not None and code < 500)
         temporary = temporary or (code is None and dsn is not None and dsn[0] == "4")
         if rule is None:
-            permanent = (code is not None and code >= 500) or (code is None and dsn is not None and dsn[0] == "5")
+            permanent = code >= 500 if code is not None else dsn[0] == "5" if dsn is not None else status == "bounced"
             kind = "hard" if permanent and not temporary else "soft"
             return Verdict(kind, "unknown", "unclassified", provider, "unclassified", _UNCLASSIFIED_ADVICE)
         if rule.provider is not None:
