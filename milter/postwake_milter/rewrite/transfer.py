@@ -290,7 +290,7 @@ def _rewrap(lines: Sequence[_Line], starts: Sequence[int], edits: Sequence[Edit]
     copy_to(len(lines) - 1, len(lines[-1].content))
     tails.append(lines[-1])
     return b"".join(
-        style.wrap(_guard_space(content, style), line.tail, soft=line.soft)
+        style.wrap(content if line.soft else _guard_space(content, style), line.tail, soft=line.soft)
         for content, line in zip(contents, tails, strict=True)
     )
 

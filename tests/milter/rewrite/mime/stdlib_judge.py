@@ -1,0 +1,208 @@
+"""A judge of rewriting that shares nothing with the code under test: the standard library's email, and html5lib.
+
+:func:`check` takes a message before and after and raises :class:`Changed` if anything differs that is not a link, a
+pixel or a field of ours. The tests load it, and so does bench/fuzz_rewrite.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import email
+import email.message
+import email.policy
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import html5lib
+
+HOST = "track.example.test"
+_OURS = re.compile(rf"https://{re.escape(HOST)}/c/[0-9]+\.([A-Za-z0-9_-]*)")
+_PIXEL = f"https://{HOST}/o/"
+_OPT_OUTS = {
+    *("clicktracking", "data-pm-no-track", "ses:no-track", "disable-tracking", "data-msys-clicktrack"),
+    *("data-mautic-disable-tracking", "data-no-track"),
+}
+_OUR_FIELDS = {"x-postwake-id", "list-unsubscribe", "list-unsubscribe-post", "content-transfer-encoding"}
+
+
+class Changed(AssertionError):
+    """A byte changed that should not have."""
+
+
+class JudgedMint:
+    """Makes URLs from which the judge reads the destination back."""
+
+    def open_url(self, position: int) -> str:
+        """Return a pixel's URL."""
+        return f"{_PIXEL}{position}.gif"
+
+    def click_url(self, link: int, destination: str) -> str:
+        """Return a link's URL, the destination in it."""
+        return f"https://{HOST}/c/{link}." + base64.urlsafe_b64encode(destination.encode()).decode().rstrip("=")
+
+    def unsubscribe_url(self, original: str | None) -> str:
+        """Return an unsubscribe URL, the sender's own target in it."""
+        return f"https://{HOST}/u/" + base64.urlsafe_b64encode((original or "").encode()).decode().rstrip("=")
+
+
+def destination(token: str) -> str:
+    """Return what :meth:`JudgedMint.click_url` was given."""
+    return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+
+
+def check(before: bytes, after: bytes, removed: set[str]) -> int:
+    """Compare two messages, the fields called *removed* (lower case) aside; return how many parts differ by edits."""
+    old = _parse(before)
+    new = _parse(after)
+    old_parts, new_parts = list(old.walk()), list(new.walk())
+    if len(old_parts) != len(new_parts):
+        raise Changed(f"{len(old_parts)} parts became {len(new_parts)}")
+    edited = 0
+    for index, (one, two) in enumerate(zip(old_parts, new_parts, strict=True)):
+        _same_fields(one, two, _OUR_FIELDS | removed if index == 0 else {"content-transfer-encoding"})
+        if (one.preamble, one.epilogue) != (two.preamble, two.epilogue):
+            raise Changed("preamble or epilogue differs")
+        if one.is_multipart():
+            continue
+        if one.get_payload(decode=False) == two.get_payload(decode=False):
+            continue
+        edited += 1
+        was, now = _content(one), _content(two)
+        if one.get_content_type() == "text/html":
+            same_html(was, now)
+        elif one.get_content_type() == "text/plain":
+            same_text(was, now)
+        else:
+            raise Changed(f"a {one.get_content_type()} part differs")
+    return edited
+
+
+def _parse(raw: bytes) -> email.message.Message:
+    """Parse a message, taking ``Name :`` for a field as Postfix does and the standard library does not."""
+    stop = re.search(rb"\r?\n\r?\n", raw)
+    end = stop.start() if stop else len(raw)
+    head = re.sub(rb"(?m)^([!-9;-~]+)[ \t]+:", rb"\1:", raw[:end])
+    return email.message_from_bytes(head + raw[end:], policy=email.policy.compat32)
+
+
+def _same_fields(one: email.message.Message, two: email.message.Message, ours: set[str]) -> None:
+    was = [(name, value) for name, value in one.raw_items() if name.lower() not in ours]
+    now = [(name, value) for name, value in two.raw_items() if name.lower() not in ours]
+    if was != now:
+        raise Changed(f"fields differ: {was!r} became {now!r}")
+    if one.get_unixfrom() != two.get_unixfrom():
+        raise Changed("the mbox line differs")
+
+
+def _content(part: email.message.Message) -> str:
+    payload = part.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return payload.decode("latin-1")
+
+
+def same_text(was: str, now: str) -> None:
+    """Raise Changed unless *now* is *was* with some URLs replaced by ours."""
+    restored = _OURS.sub(lambda match: destination(match.group(1)), now)
+    marker = re.compile(r'\[\[\s*data-msys-clicktrack\s*=\s*"?0"?\s*\]\]', re.IGNORECASE)
+    if restored != was and restored != marker.sub("", was):
+        raise Changed(f"text differs: {_difference(was, restored)}")
+
+
+def same_html(was: str, now: str) -> None:
+    """Raise Changed unless html5lib sees in *now* the document *was* but for links of ours and pixels."""
+    one, two = list(_events(was, pixels=False)), list(_events(now, pixels=True))
+    one, two = _merge(one), _merge(two)
+    if len(one) != len(two):
+        raise Changed(f"{len(one)} nodes became {len(two)}: {_first_difference(one, two)}")
+    for left, right in zip(one, two, strict=True):
+        if left[0] != right[0] or not _same_node(left, right):
+            raise Changed(f"{left!r} became {right!r}")
+
+
+_Event = tuple[Any, ...]
+
+
+def _events(html: str, *, pixels: bool) -> Iterator[_Event]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # html5lib warns of its own deprecated constants and of odd names
+        tree = html5lib.parse(html, treebuilder="etree", namespaceHTMLElements=False)
+    stack: list[Any] = [(tree, False)]
+    while stack:
+        node, left = stack.pop()
+        if isinstance(node, str):
+            yield ("text", node)
+            continue
+        comment = callable(node.tag)
+        pixel = pixels and not comment and node.tag == "img" and str(node.get("src", "")).startswith(_PIXEL)
+        if left:
+            yield ("end", str(node.tag))
+            continue
+        if comment:
+            yield ("comment", node.text or "")
+        elif not pixel:
+            yield ("start", str(node.tag), dict(node.attrib))
+        pending: list[Any] = []
+        if not comment:
+            if node.text:
+                pending.append((node.text, False))
+            for child in node:
+                pending.append((child, False))
+                if child.tail:
+                    pending.append((child.tail, False))
+            if not pixel:
+                pending.append((node, True))
+        stack += reversed(pending)
+
+
+def _merge(events: list[_Event]) -> list[_Event]:
+    merged: list[_Event] = []
+    for event in events:
+        if event[0] == "text" and merged and merged[-1][0] == "text":
+            merged[-1] = ("text", merged[-1][1] + event[1])
+        else:
+            merged.append(event)
+    return merged
+
+
+def _same_node(left: _Event, right: _Event) -> bool:
+    if left == right:
+        return True
+    if left[0] == "comment":
+        return _same_comment(left[1], right[1])
+    if left[0] != "start" or left[1] != right[1]:
+        return False
+    was, now = dict(left[2]), dict(right[2])
+    for name in _OPT_OUTS & was.keys() - now.keys():
+        del was[name]
+    match = _OURS.fullmatch(now.get("href", ""))
+    if match is None:
+        return bool(was == now)
+    target = destination(match.group(1)).encode().decode("latin-1")
+    return bool(_as_browser(was.pop("href", "")) == target and {k: v for k, v in now.items() if k != "href"} == was)
+
+
+def _as_browser(href: str) -> str:
+    href = re.sub(r"[\t\n\r]", "", href.strip("".join(map(chr, range(0x21)))))
+    end = min((i for i in (href.find("?"), href.find("#")) if i >= 0), default=len(href))
+    return (href[:end].replace("\\", "/") + href[end:]).replace(" ", "%20")
+
+
+def _same_comment(was: str, now: str) -> bool:
+    """Whether *now* is *was* with some quoted values replaced by URLs of ours."""
+    pieces = [re.escape(piece) for piece in re.split(_OURS.pattern.replace("(", "(?:"), now)]
+    for name in _OPT_OUTS:
+        was = re.sub(rf'\s+{name}(?:=(?:"[^"]*"|\'[^\']*\'|[^\s>]*))?', "", was)
+    return re.fullmatch("""[^"'<>]*""".join(pieces), was) is not None
+
+
+def _difference(was: str, now: str) -> str:
+    at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+    return f"at {at}: {was[max(0, at - 30) : at + 60]!r} became {now[max(0, at - 30) : at + 60]!r}"
+
+
+def _first_difference(one: list[_Event], two: list[_Event]) -> str:
+    return next(
+        (f"{a!r} became {b!r}" for a, b in zip(one, two, strict=False) if a != b and a[0] != "start"), "the end"
+    )
