@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from postwake.reply.template import canonical, restore, templated
 
 _DSN = re.compile(r"[245]\.\d{1,3}\.\d{1,4}")
 _HOST_OF_PEER = re.compile(r"[^\[\]\s:]+")
+
+MAX_JUDGED_CHARS = 2048
+"""Rules see this much of a message: the longest replies of the large providers are below a thousand characters, and
+the cost of a few hundred regular expressions on a text made to be slow stays bounded."""
 
 _UNCLASSIFIED_ADVICE = "No rule knows this reply: read it, and add a rule of your own if it comes often."
 _EXPIRED_ADVICE = (
@@ -82,6 +86,8 @@ class Classifier:
         `expired` and no text it is an expiry. `relay` is the log's relay field or a host name, for replies that do not
         name their server.
         """
+        if status == "sent":  # most lines of a log, whose words nobody asks about
+            return self._success(self._host_facts(_host_name(relay))[0])
         return self._classify(text, code, dsn, status, relay)[0]
 
     def classify_record(self, text: str) -> dict[str, Any]:
@@ -105,7 +111,7 @@ class Classifier:
         parsed = parse_template(template)
         host = reply_of(text, parsed, values).host
         host_provider, host_rules = self._host_facts(host)
-        said = canonical(parsed.message)
+        said = canonical(parsed.message)[:MAX_JUDGED_CHARS]
         providers = self._candidates(host_provider, said.lower())
         yield from self._matches(said, parsed.code, parsed.dsn, parsed.stage, host_rules, providers)
 
@@ -178,15 +184,11 @@ class Classifier:
         host_provider: str | None,
         host_rules: frozenset[str],
     ) -> Verdict:
-        said = canonical(message)
+        said = canonical(message)[:MAX_JUDGED_CHARS]
         providers = self._candidates(host_provider, said.lower())
+        if (code is not None and code < 400) or (code is None and dsn is not None and dsn[0] == "2"):
+            return self._success(providers[0] if providers else None)
         provider = self._name(providers[0]) if providers else None
-        if (
-            status == "sent"
-            or (code is not None and code < 400)
-            or (code is None and dsn is not None and dsn[0] == "2")
-        ):
-            return Verdict(SUCCESS.kind, SUCCESS.fault, SUCCESS.category, provider, SUCCESS.rule, SUCCESS.advice)
         if status == "expired" and not said and code is None:
             return Verdict("soft", "unknown", "expired", provider, "expired", _EXPIRED_ADVICE)
         rule = next(self._matches(said, code, dsn, stage, host_rules, providers), None)
@@ -201,12 +203,15 @@ class Classifier:
         kind = "soft" if temporary else rule.kind
         return Verdict(kind, rule.fault, rule.category, provider, rule.id, rule.advice)
 
+    def _success(self, provider: str | None) -> Verdict:
+        return SUCCESS if provider is None else replace(SUCCESS, provider=self._name(provider))
+
     def _name(self, key: str) -> str:
         provider = self.providers.get(key)
         return provider.name if provider is not None else key
 
 
-_STATUSES = frozenset({"sent", "deferred", "bounced", "expired"})
+_STATUSES = frozenset({"deferred", "bounced", "expired"})
 
 
 def _speaks(provider: Provider, lowered: str) -> bool:
@@ -216,7 +221,7 @@ def _speaks(provider: Provider, lowered: str) -> bool:
 
 
 def _host_name(host: str | None) -> str | None:
-    """Return the name in `mx.example.com[192.0.2.1]:25`, `H=mx.example.com [192.0.2.1]` or `mx.example.com`, lower-case."""
+    """Return the lower-case name in `mx.example.com[192.0.2.1]:25`, `H=mx.example.com [192.0.2.1]` or a bare name."""
     if not host:
         return None
     match = _HOST_OF_PEER.match(host.removeprefix("H="))

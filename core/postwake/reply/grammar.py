@@ -125,8 +125,8 @@ _server_reply = _code + pp.Regex(r"[- ]|(?=['\"<(:,])|\Z").leave_whitespace()("s
 _greeting_reply = pp.Suppress(pp.Regex(r"2\d\d-[^ ]+ (?=[45]\d\d )")) + _server_reply
 # 5.1.0 - Unknown address error 550-'5.1.1 no such user' (delivery attempts: 0): IronPort
 _ironport = pp.Regex(
-    rf"(?:{_DSN}|{_CODE}) - (?P<heading>[^'\d]{{1,80}}?) (?P<code>{_CODE})-?\s?'(?:#?(?P<dsn>{_DSN}))?(?P<message>(?s:.*?))'?"
-    r"(?:\s*\(delivery attempts: \d+\))?\Z"
+    rf"(?:{_DSN}|{_CODE}) - (?P<heading>[^'\d]{{1,80}}?) (?P<code>{_CODE})-?\s?'(?:#?(?P<dsn>{_DSN}))?"
+    r"(?P<message>(?s:.*?))'?(?:\s*\(delivery attempts: \d+\))?\Z"
 )
 # An enhanced code without its basic code: 4.7.32 This mail has been rate limited…
 _dsn_only = pp.Regex(rf"#?(?P<dsn>{_DSN})\)?:?(?=\s|\Z)") + _text + _in_reply_to
@@ -158,7 +158,8 @@ _postfix_conversation = (
     + _while
 )
 _postfix_lookup = pp.Regex(
-    r"(?P<message>(?:Host or domain name not found\. )?Name service error for (?:name=|domain )?(?P<host>[^\s:]+)(?s:.*))"
+    r"(?P<message>(?:Host or domain name not found\. )?"
+    r"Name service error for (?:name=|domain )?(?P<host>[^\s:]+)(?s:.*))"
 )
 _postfix_loops = pp.Regex(r"mail for (?P<host>\S+) (?P<message>loops back to myself(?s:.*))")
 _postfix_unknown = pp.Regex(r"(?P<message>unknown user): (?s:.*)")
@@ -199,7 +200,8 @@ _exim_closed = (
     _exim_host
     + pp.Suppress(pp.Optional(":"))
     + pp.Regex(
-        r"(?P<message>Remote host closed connection|Malformed (?:SMTP|LMTP) reply(?: \([^)]*\))?) in response to (?P<stage>(?s:.*))"
+        r"(?P<message>Remote host closed connection|Malformed (?:SMTP|LMTP) reply(?: \([^)]*\))?)"
+        r" in response to (?P<stage>(?s:.*))"
     )
 )
 _exim_error = pp.Suppress(pp.Regex(r"H=|host (?=[\ue000-\ue0ff\[])")) + _host + pp.Suppress(pp.Optional(":")) + _rest
@@ -207,7 +209,8 @@ _exim = _exim_after | _exim_timeout | _exim_closed | _exim_error
 
 # --- others, and what stands before ----------------------------------------------------------------------------------
 
-# qmail: "192.0.2.1 does not like recipient. Remote host said: 550 …"; sendmail: "<<< 550 …"; Exchange: "returned '550 …'".
+# qmail: "192.0.2.1 does not like recipient. Remote host said: 550 …"; sendmail: "<<< 550 …";
+# Exchange: "Remote server returned '550 …'".
 _relayed = (
     pp.Suppress(
         pp.Regex(rf"(?s:.{{0,300}}?)(?:Remote host said:|<<<|[Rr]emote [Ss]erver returned:? ?)\s*['\"]?(?={_CODE}[- ])")
@@ -216,7 +219,8 @@ _relayed = (
 )
 _prefix = pp.Suppress(
     pp.Regex(
-        r"(?:[a-z0-9.,() -]{0,80}(?:smtp|x-postfix|x-unix);\s*"  # the type of a Diagnostic-Code, PowerMTA's bounce columns
+        # The type of a Diagnostic-Code, with PowerMTA's bounce columns before it.
+        r"(?:[a-z0-9.,() -]{0,80}(?:smtp|x-postfix|x-unix);\s*"
         r"|delivery temporarily suspended:"
         r"|(?:routing )?defer \(-?\d+\)(?: DT=\S+)?:?"
         r"|\(-?\d+\):?(?= )"

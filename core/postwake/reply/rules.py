@@ -123,7 +123,7 @@ def load_shipped() -> RuleSet:
 
 
 def load_file(path: Path, providers: Sequence[Provider] = ()) -> RuleSet:
-    """Load a rule file; `providers` are known already and may be named. Raises `RuleError`, or `OSError` from reading."""
+    """Load a rule file; `providers` are known already and may be named. Raises `RuleError`, `OSError`."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -283,32 +283,28 @@ def _pattern(table: Mapping[str, Any], name: str, where: str, problems: list[str
         return None
 
 
-# --- literals that a pattern needs -------------------------------------------------------------------------------------
+# --- literals that a pattern needs -----------------------------------------------------------------------------------
 
-_MIN_NEEDLE = 3
-_QUANTIFIERS = "?*{"
+_MIN_NEEDLE, _LONG_NEEDLE = 3, 5
 
 
 def needles(pattern: str) -> tuple[str, ...] | None:
     """Literals (lower-case) of which at least one is in every text that `pattern` finds, or None if that is not plain.
 
-    Deliberately simple: each top-level branch gives its longest run of plain characters outside groups, classes and
-    quantified atoms; a branch without a run of three gives up, and the regular expression is then always tried. A
-    branch that is one group, as a list of patterns makes them, is looked into.
+    Deliberately simple. Each top-level branch gives its longest run of plain characters outside classes and quantified
+    atoms or, if that is short, what one of its unquantified groups needs; a branch with neither gives up, and the
+    regular expression is then always tried.
     """
     found: set[str] = set()
     for branch in _branches(pattern):
-        inner = _whole_group(branch)
-        if inner is not None:
-            below = needles(inner)
-            if below is None:
-                return None
-            found.update(below)
-            continue
-        literal = _longest_literal(branch)
-        if len(literal) < _MIN_NEEDLE:
+        literal, groups = _literals(branch)
+        choices = [inner for group in groups if (inner := needles(group)) is not None]
+        if len(literal) >= _LONG_NEEDLE or (literal and not choices and len(literal) >= _MIN_NEEDLE):
+            found.add(literal)
+        elif choices:
+            found.update(min(choices, key=lambda choice: len(choice)))
+        else:
             return None
-        found.add(literal)
     return tuple(sorted(found))
 
 
@@ -340,27 +336,20 @@ def _branches(pattern: str) -> list[str]:
     return [*branches, pattern[start:]]
 
 
-def _whole_group(branch: str) -> str | None:
-    if branch.startswith("(?:") and _skip(branch, 0) == len(branch):
-        return branch[3:-1]
-    return None
-
-
-def _longest_literal(branch: str) -> str:
-    runs, run, at = [], "", 0
+def _literals(branch: str) -> tuple[str, list[str]]:
+    """Return the longest plain run of a branch, and the insides of its groups that every match passes through."""
+    runs, groups, run, at = [], [], "", 0
     while at < len(branch):
         end = _skip(branch, at)
-        atom = branch[at:end]
+        atom, literal = branch[at:end], ""
+        optional = branch[end : end + 1] in {"?", "*", "{"}
         if len(atom) == 2 and atom[0] == "\\" and not atom[1].isalnum():
             literal = atom[1]
         elif len(atom) == 1 and atom not in ".^$+?*{}" and atom.isascii():
             literal = atom.lower()
-        else:
-            literal = ""
-        following = branch[end : end + 1]
-        if following and following in _QUANTIFIERS:
-            literal = ""
-        if literal:
+        elif atom[0] == "(" and not optional and (atom[1] != "?" or atom.startswith("(?:")):
+            groups.append(atom.removeprefix("(?:").removeprefix("(")[:-1])
+        if literal and not optional:
             run += literal
         else:
             runs.append(run)
@@ -368,4 +357,4 @@ def _longest_literal(branch: str) -> str:
         if atom == "{":  # the bounds of a quantifier are not text
             end = branch.find("}", at) + 1 or len(branch)
         at = end
-    return max([*runs, run], key=len)
+    return max([*runs, run], key=len), groups
