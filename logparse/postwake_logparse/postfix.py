@@ -9,18 +9,18 @@ offsets; a line with a byte beyond ASCII in it takes the lenient way, decoded as
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
 from collections.abc import Iterator
 
-from postwake_logparse.postfix_rare import QUEUE_ID, STATUS, next_queue_id, read_rare, read_relay
+from postwake_logparse.postfix_rare import QUEUE_ID, next_queue_id, read_rare, read_relay
 from postwake_logparse.postfix_shapes import NOISE, SERVICES, shape_of
 from postwake_logparse.record import (
     DEFERRED,
     SENT,
     Attempt,
     Client,
-    Deleted,
     MessageId,
     Program,
     Queued,
@@ -28,54 +28,55 @@ from postwake_logparse.record import (
     Relay,
     Removed,
 )
-from postwake_logparse.shapes import Tally
+from postwake_logparse.shapes import Tally, chunks
 from postwake_logparse.stamp import StampReader
-from postwake_logparse.syslog import STAMP, decode, split_line
+from postwake_logparse.syslog import decode, split_line
 
-_FRAME = rf"({STAMP}) ([^ \n\[\]]++) ([^ \n\[\]:]++)(?:\[[0-9]++\](?:: | )|: )"
+# Each alternative is known by the number of the last group in it (``match.lastindex``). There are no more than 25 groups: a
+# match object with more does not fit Python's small-object allocator, which costs every line a tenth of a microsecond.
+# `(?:x|)` and not `(?:x)?`: an alternative is cheaper than a repeat. Every `[^…]` stops at the newline: a line cut short by
+# a crash must not swallow the next one.
+_STAMP = r"[A-Z][a-z][a-z] [ 123].{10}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ \n]++"
+_FRAME = rf"({_STAMP}) ([^ \n]++ [^ \n\[\]:]++)(?:\[[0-9]++\]:? |: )"
 _NOISE_WORDS = "|".join(re.escape(words) for words in NOISE)
 _BODY = rf"""(?:
   ({QUEUE_ID}):[ ](?:
-      to=<([^>\n]*+)>,[ ](?:orig_to=<([^>\n]*+)>,[ ])?relay=([^,\n]*+),[ ](?:conn_use=([0-9]++),?[ ])?delay=([0-9.]++),[ ]
-        (?:delays=([0-9./]++),[ ])?(?:tls=([^,\ \n]*+),[ ])?(?:dsn=([0-9.]++),[ ])?
-        status=(sent|deferred|bounced|SOFTBOUNCE)[ ]\((.*)\)(?P<attempt>)
-    | from=<([^>\n]*+)>,[ ]size=([0-9]++),[ ]nrcpt=([0-9]++)[ ]\(queue[ ]active\)(?P<queued>)
-    | message-id=<([^>\n]*+)>(?P<message_id>)
-    | client=([^\[\],\n]*+)\[([^\]\n]*+)\](?::[0-9]++)?(?:,[ ]sasl_method=([^,\n]*+),[ ]sasl_username=([^,\n]*+))?(?P<client>)
-    | removed(?P<removed>)
-    | uid=([0-9]++)[ ]from=<([^>\n]*+)>(?P<pickup>)
+      to=<([^>\n]*+)>,[ ](?:orig_to=<([^>\n]*+)>,[ ]|)relay=([^,\n]*+),[ ](?:conn_use=([0-9]++)(?:,[ ]|[ ])|)
+        delay=([0-9.]++),[ ](?:delays=([0-9./]++),[ ]|)(?:tls=([^,\ \n]*+),[ ]|)(?:dsn=([0-9.]++),[ ]|)
+        status=(sent|deferred|bounced|SOFTBOUNCE)[ ]\((?P<attempt>.*)\)
+    | from=<(?P<sender>[^>\n]*+)>,[ ]size=([0-9]++),[ ]nrcpt=(?P<queued>[0-9]++)[ ]\(queue[ ]active\)
+    | message-id=<(?P<message_id>[^>\n]*+)>
+    | client=(?P<client_name>[^\[\],\n]*+)\[(?P<client>[^\]\n]*+)\](?::[0-9]++|)
+        (?:,[ ]sasl_method=([^,\n]*+),[ ]sasl_username=(?P<client_sasl>[^,\n]*+)|)
+    | (?P<removed>removed)
   )\n
-  | (?P<noise>{_NOISE_WORDS}).*+\n(?P<noise_end>)
-  | (?P<rest>.*+)\n
+  | (?P<noise>{_NOISE_WORDS}).*\n
+  | (?P<rest>.*)\n
 )"""
-_LINE = re.compile(rf"(?x:(?-x:{_FRAME}){_BODY}|(?P<whole>.*+)\n)")
-# The same groups under the same numbers, for bodies whose prefix was taken off elsewhere.
-_BODY_ALONE = re.compile(rf"(?x:()()(){_BODY}|(?P<whole>.*+)\n)")
+_LINE = re.compile(rf"(?x:(?-x:{_FRAME}){_BODY}|.*\n)")
 
+_ID = 3
 _INDEX = _LINE.groupindex
-_ATTEMPT, _QUEUED, _MESSAGE_ID = _INDEX["attempt"], _INDEX["queued"], _INDEX["message_id"]
-_CLIENT, _REMOVED, _PICKUP = _INDEX["client"], _INDEX["removed"], _INDEX["pickup"]
-_NOISE, _NOISE_END, _REST, _WHOLE = _INDEX["noise"], _INDEX["noise_end"], _INDEX["rest"], _INDEX["whole"]
-_ID = 4
-_ATTEMPT_FIELDS = tuple(range(_ID, _ATTEMPT))
-_QUEUED_FIELDS = (_ID, *range(_ATTEMPT + 1, _QUEUED))
-_MESSAGE_ID_FIELDS = (_ID, *range(_QUEUED + 1, _MESSAGE_ID))
-_CLIENT_FIELDS = (_ID, *range(_MESSAGE_ID + 1, _CLIENT))
-_PICKUP_FIELDS = (_ID, *range(_REMOVED + 1, _PICKUP))
+_ATTEMPT, _QUEUED, _MESSAGE_ID, _REMOVED = (_INDEX[name] for name in ("attempt", "queued", "message_id", "removed"))
+_CLIENT, _CLIENT_SASL, _NOISE, _REST = (_INDEX[name] for name in ("client", "client_sasl", "noise", "rest"))
+_ATTEMPT_GROUPS = tuple(range(_ID + 1, _ATTEMPT + 1))
+_QUEUED_GROUPS = tuple(range(_INDEX["sender"], _QUEUED + 1))
+_CLIENT_GROUPS = tuple(range(_INDEX["client_name"], _CLIENT_SASL + 1))
 
 _NO_PROGRAM = Program("", "", "")
 # NamedTuple's own constructor re-packs its arguments; this makes the same object in a third of the time.
 _new = tuple.__new__
 
 
-class _Programs(dict[str, Program | None]):
-    """Syslog tag to Program; None for a program that is not Postfix's. Bounded, since tags come from outside."""
+class _Writers(dict[str, "tuple[str, Program | None]"]):
+    """``host tag`` to host and Program; None for a program that is not Postfix's. Bounded: tags come from outside."""
 
-    def __missing__(self, tag: str) -> Program | None:
+    def __missing__(self, host_and_tag: str) -> tuple[str, Program | None]:
         if len(self) > 1000:
             self.clear()
-        self[tag] = program = read_program(tag)
-        return program
+        host, _, tag = host_and_tag.partition(" ")
+        self[host_and_tag] = writer = (host, read_program(tag))
+        return writer
 
 
 def read_program(tag: str) -> Program | None:
@@ -96,17 +97,26 @@ class PostfixGrammar:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self._programs = _Programs()
+        self._writers = _Writers()
         self._relays: dict[str, Relay] = {}
 
-    def parse_block(self, data: bytes, clock: StampReader) -> list[Record]:
-        """The records of a block of whole lines (the last may lack its newline), in order."""
-        if not data.endswith(b"\n"):
-            if not data:
-                return []
-            data += b"\n"
-        text = data.decode("latin-1")
-        return self._scan(_LINE.finditer(text), clock, data.isascii())
+    def parse_block(self, data: bytes, clock: StampReader) -> Iterator[Record]:
+        """The records of a block of whole lines (the last may lack its newline), in order.
+
+        Lazy: the tally is complete when the iterator is exhausted.
+        """
+        for start, end in chunks(data):
+            chunk = data[start:end]
+            if not chunk.endswith(b"\n"):
+                chunk += b"\n"
+            collecting = gc.isenabled()
+            gc.disable()  # nothing here makes cycles, and thousands of live tuples make each collection dear
+            try:
+                records = self._scan(chunk.decode("latin-1"), clock, chunk.isascii(), start)
+            finally:
+                if collecting:
+                    gc.enable()
+            yield from records
 
     def parse_entry(self, body: str, *, at_us: int, host: str, tag: str, offset: int = 0) -> Record | None:
         """The record of one entry whose prefix is apart already (journald), or None; counted like a line."""
@@ -116,29 +126,30 @@ class PostfixGrammar:
             self.tally.records[type(record).__name__] += 1
         return record
 
-    def _scan(self, matches: Iterator[re.Match[str]], clock: StampReader, ascii_only: bool) -> list[Record]:
+    def _scan(self, text: str, clock: StampReader, ascii_only: bool, base: int) -> list[Record]:
         records: list[Record] = []
         append = records.append
         noise: list[str] = []
-        programs = self._programs
+        noted = noise.append
+        writers = self._writers
+        relays = self._relays
         tally = self.tally
         read_stamp = clock.at_us
         last_stamp = ""
         at_us: int | None = None
-        lines = foreign = 0
-        for match in matches:
-            lines += 1
+        foreign = 0
+        for match in _LINE.finditer(text):
             kind = match.lastindex
-            if kind == _NOISE_END:
-                noise.append(match[_NOISE])
+            if kind == _NOISE:
+                noted(match[_NOISE])
                 continue
-            if kind == _WHOLE or not (ascii_only or match[0].isascii()):
-                record = self._line(match[0], clock, match.start())
+            if kind is None or not (ascii_only or match[0].isascii()):
+                record = self._line(match[0], clock, base + match.start())
                 if record is not None:
                     append(record)
                 continue
-            stamp, host, tag = match.group(1, 2, 3)
-            program = programs[tag]
+            stamp, host_and_tag, queue_id = match.group(1, 2, 3)
+            host, program = writers[host_and_tag]
             if program is None:
                 foreign += 1
                 continue
@@ -147,14 +158,74 @@ class PostfixGrammar:
                 last_stamp = stamp
             if at_us is None:
                 tally.unknown(match[0])
-                continue
-            if kind == _REST:
-                record = self._rare(match[_REST], at_us, host, program, match.start())
+            elif kind == _ATTEMPT:
+                recipient, original, relay_text, use, delay, delays, tls, dsn, status, reply = match.group(
+                    *_ATTEMPT_GROUPS
+                )
+                append(
+                    _new(
+                        Attempt,
+                        (
+                            at_us,
+                            host,
+                            program,
+                            queue_id,
+                            recipient,
+                            original,
+                            relays.get(relay_text) or self._relay(relay_text),
+                            float(delay) if delay.count(".") < 2 else None,
+                            delays,
+                            dsn,
+                            status if status != "SOFTBOUNCE" else DEFERRED,
+                            reply,
+                            program.service,
+                            tls,
+                            None if use is None else int(use),
+                            next_queue_id(reply) if "ed as " in reply and status == SENT else None,
+                            None,
+                            None,
+                            False,
+                            base + match.start(),
+                        ),
+                    )
+                )
+            elif kind == _QUEUED:
+                sender, size, nrcpt = match.group(*_QUEUED_GROUPS)
+                append(_new(Queued, (at_us, host, program, queue_id, sender, int(size), int(nrcpt), base + match.start())))
+            elif kind == _REMOVED and program.service != "postsuper":
+                append(_new(Removed, (at_us, host, program, queue_id, base + match.start())))
+            elif kind == _MESSAGE_ID:
+                message_id = match[_MESSAGE_ID]
+                append(_new(MessageId, (at_us, host, program, queue_id, message_id, False, base + match.start())))
+            elif kind == _CLIENT or kind == _CLIENT_SASL:
+                name, ip, method, username = match.group(*_CLIENT_GROUPS)
+                append(
+                    _new(
+                        Client,
+                        (
+                            at_us,
+                            host,
+                            program,
+                            queue_id,
+                            name,
+                            ip,
+                            method,
+                            username,
+                            None,
+                            None,
+                            None,
+                            None,
+                            None,
+                            base + match.start(),
+                        ),
+                    )
+                )
+            else:
+                body = match[_REST] if kind == _REST else match[0][match.end(2) :]
+                record = self._rare(body, at_us, host, program, base + match.start())
                 if record is not None:
                     append(record)
-                continue
-            append(self._common(match, kind, at_us, host, program, match.start()))
-        tally.lines += lines
+        tally.lines += text.count("\n")
         if foreign:
             tally.shapes["other program"] += foreign
         for words, count in Counter(noise).items():
@@ -162,68 +233,6 @@ class PostfixGrammar:
         for record_class, count in Counter(map(type, records)).items():
             tally.records[record_class.__name__] += count
         return records
-
-    def _common(
-        self, match: re.Match[str], kind: int | None, at_us: int, host: str, program: Program, offset: int
-    ) -> Record:
-        """The record of a line that one of the hot alternatives took apart."""
-        if kind == _ATTEMPT:
-            (queue_id, recipient, original, relay_text, conn_use, delay, delays, tls, dsn, word, reply) = match.group(
-                *_ATTEMPT_FIELDS
-            )
-            relay = self._relays.get(relay_text)
-            if relay is None:
-                relay = self._relay(relay_text)
-            status = STATUS[word]
-            try:
-                delay_s = float(delay)
-            except ValueError:
-                delay_s = None
-            return _new(
-                Attempt,
-                (
-                    at_us,
-                    host,
-                    program,
-                    queue_id,
-                    recipient,
-                    original,
-                    relay,
-                    delay_s,
-                    delays,
-                    dsn,
-                    status,
-                    reply,
-                    program.service,
-                    tls,
-                    int(conn_use) if conn_use else None,
-                    next_queue_id(reply) if status is SENT and "ed as " in reply else None,
-                    None,
-                    None,
-                    False,
-                    offset,
-                ),
-            )
-        if kind == _REMOVED:
-            if program.service == "postsuper":
-                return Deleted(at_us, host, program, match[_ID], None, "deleted with postsuper", offset)
-            return _new(Removed, (at_us, host, program, match[_ID], offset))
-        if kind == _QUEUED:
-            queue_id, sender, size, nrcpt = match.group(*_QUEUED_FIELDS)
-            return _new(Queued, (at_us, host, program, queue_id, sender, int(size), int(nrcpt), offset))
-        if kind == _MESSAGE_ID:
-            queue_id, message_id = match.group(*_MESSAGE_ID_FIELDS)
-            return _new(MessageId, (at_us, host, program, queue_id, message_id, False, offset))
-        if kind == _CLIENT:
-            queue_id, name, ip, method, username = match.group(*_CLIENT_FIELDS)
-            return _new(
-                Client,
-                (at_us, host, program, queue_id, name, ip, method, username, None, None, None, None, None, offset),
-            )
-        queue_id, uid, sender = match.group(*_PICKUP_FIELDS)
-        return Client(
-            at_us, host, program, queue_id, None, None, None, None, None, None, None, int(uid), sender, offset
-        )
 
     def _relay(self, text: str) -> Relay:
         if len(self._relays) > 10_000:
@@ -261,15 +270,10 @@ class PostfixGrammar:
         return self._entry(entry.body, at_us, entry.host, entry.tag, offset)
 
     def _entry(self, body: str, at_us: int, host: str, tag: str, offset: int) -> Record | None:
-        program = self._programs[tag] if tag else _NO_PROGRAM
+        program = self._writers[f" {tag}"][1] if tag else _NO_PROGRAM
         if program is None:
             self.tally.shapes["other program"] += 1
             return None
-        if "\n" not in body:
-            match = _BODY_ALONE.fullmatch(body + "\n")
-            if match is not None and match.lastindex not in (_NOISE_END, _REST, _WHOLE):
-                return self._common(match, match.lastindex, at_us, host, program, offset)
         return self._rare(body, at_us, host, program, offset)
 
 
-__all__ = ["DEFERRED", "PostfixGrammar", "read_program"]

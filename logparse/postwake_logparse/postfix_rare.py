@@ -22,8 +22,8 @@ from postwake_logparse.record import (
     NonDelivery,
     Probe,
     Program,
-    QueueExpired,
     Queued,
+    QueueExpired,
     Record,
     Rejected,
     Relay,
@@ -76,10 +76,7 @@ _REFUSALS = frozenset({"reject", "milter-reject", "proxy-reject", "discard", "mi
 _HOLDS = frozenset({"hold", "milter-hold"})
 # What these log has been allowed through; the mail's fate is in other lines.
 _REMARKS = frozenset(
-    (
-        "reject_warning warning info filter redirect prepend replace bcc strip ignore pass proxy-accept "
-        "milter-header-redirect milter-quarantine delay dunno delete client trigger"
-    ).split()
+    ["reject_warning", "warning", "info", "filter", "redirect", "prepend", "replace", "bcc", "strip", "ignore", "pass", "proxy-accept", "milter-header-redirect", "milter-quarantine", "delay", "dunno", "delete", "client", "trigger"]
 )
 STATUS = {"sent": SENT, "deferred": DEFERRED, "bounced": BOUNCED, "SOFTBOUNCE": DEFERRED, "softbounce": DEFERRED}
 

@@ -35,12 +35,7 @@ NOISE = {
 
 # Services of Postfix: what stands last in the tag. A tag whose last part is one of these is Postfix's, whatever its syslog_name.
 SERVICES = frozenset(
-    (
-        "anvil bounce cleanup discard dnsblog error flush lmtp local master nqmgr oqmgr pickup pipe post-install postalias "
-        "postcat postdrop postfix postfix-script postlock postlog postlogd postmap postmulti postqueue postscreen postsuper "
-        "posttls-finger proxymap proxywrite qmgr qmqpd relay retry scache sendmail showq smtp smtpd smtps spawn submission "
-        "tlsmgr tlsproxy trace trivial-rewrite verify virtual"
-    ).split()
+    ["anvil", "bounce", "cleanup", "discard", "dnsblog", "error", "flush", "lmtp", "local", "master", "nqmgr", "oqmgr", "pickup", "pipe", "post-install", "postalias", "postcat", "postdrop", "postfix", "postfix-script", "postlock", "postlog", "postlogd", "postmap", "postmulti", "postqueue", "postscreen", "postsuper", "posttls-finger", "proxymap", "proxywrite", "qmgr", "qmqpd", "relay", "retry", "scache", "sendmail", "showq", "smtp", "smtpd", "smtps", "spawn", "submission", "tlsmgr", "tlsproxy", "trace", "trivial-rewrite", "verify", "virtual"]
 )
 # Those that answer for themselves and for other software (policy servers, content filters): their text is anyone's.
 _FOREIGN_SERVICES = ("policy", "postfwd", "amavis", "spawn", "postgrey", "policyd")
