@@ -29,6 +29,7 @@ from postwake.config import parse_listener
 from postwake.errors import PostwakeError, UnavailableError
 from postwake.store.connection import open_reader
 from postwake.store.recorder import Recorder
+from postwake.store.spool_metrics import SpoolCollector
 
 CACHE_S = 5.0
 """Scrapes within this share one look at the store."""
@@ -99,9 +100,7 @@ class RecorderCollector(Collector):
         yield CounterMetricFamily("postwake_spool_events", "Events written to the spool.", value=spool.appended)
         yield CounterMetricFamily("postwake_spool_replayed", "Events replayed from the spool.", value=spool.replayed)
         yield CounterMetricFamily("postwake_spool_bad_lines", "Spool lines that were no events.", value=spool.bad_lines)
-        files, size_bytes = spool.depth()
-        yield GaugeMetricFamily("postwake_spool_files", "Spool files waiting to be replayed.", value=files)
-        yield GaugeMetricFamily("postwake_spool_bytes", "Bytes in spool files.", value=size_bytes)
+        yield from SpoolCollector(spool).collect()
 
 
 class StoreCollector(Collector):

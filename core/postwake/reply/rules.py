@@ -298,11 +298,11 @@ def needles(pattern: str) -> tuple[str, ...] | None:
     found: set[str] = set()
     for branch in _branches(pattern):
         literal, groups = _literals(branch)
-        choices = [inner for group in groups if (inner := needles(group)) is not None]
+        choices: list[tuple[str, ...]] = [inner for group in groups if (inner := needles(group)) is not None]
         if len(literal) >= _LONG_NEEDLE or (literal and not choices and len(literal) >= _MIN_NEEDLE):
             found.add(literal)
         elif choices:
-            found.update(min(choices, key=lambda choice: len(choice)))
+            found.update(min(choices, key=len))
         else:
             return None
     return tuple(sorted(found))

@@ -1,0 +1,216 @@
+"""The only file that imports pymilter: libmilter's callbacks turned into whole messages, and edits back.
+
+The rules it keeps, each learnt the hard way:
+
+- Nothing but pymilter's own calls, queue operations and waiting happens on libmilter's threads (see
+  :mod:`postwake_milter.pool`).
+- Everything is computed before the first edit. Then header changes, then one ``replacebody(bytes)``, last: an
+  exception after a first ``replacebody`` can deliver half a body. An error before edits begin accepts the message
+  unchanged; after, the client is told to try again (451).
+- HELO and unknown commands stay with pymilter's defaults, so that the MTA never sends them: a non-UTF-8 HELO makes
+  pymilter's C wrapper answer 451 for ever. Header values and addresses are taken as bytes. The exception policy
+  CONTINUE covers only what fails before Python is reached (a non-UTF-8 header name: that field is skipped).
+- One connection carries many messages: all state of a message begins at MAIL FROM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import Milter
+
+import milter
+from postwake.tracking_id import make_tracking_id
+from postwake_milter.handle import Envelope, Handled, Handler
+from postwake_milter.policy import Origin
+from postwake_milter.shared_stats import WorkerStats
+
+log = logging.getLogger("postwake.milter")
+
+Process = Callable[[Envelope], Handled]
+
+CONTINUE: int = Milter.CONTINUE
+ACCEPT: int = Milter.ACCEPT
+TEMPFAIL: int = Milter.TEMPFAIL
+SKIP: int = Milter.SKIP
+_noreply: Callable[[Callable[..., int]], Callable[..., int]] = Milter.noreply
+
+
+class Application:
+    """What sessions need from the worker process: replaceable parts in one place."""
+
+    def __init__(self, handler: Handler, process: Process, stats: WorkerStats) -> None:
+        """Take the handler of the current configuration, what handles a message, and the process's counters."""
+        self.handler = handler
+        self.process = process
+        self.stats = stats
+        self.active = 0
+        """Messages between MAIL FROM and their end, roughly: for a graceful stop."""
+
+
+class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
+    """One connection of the MTA."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._client_name = ""
+        self._client_ip = ""
+        self._begin(b"")
+
+    def _begin(self, sender: bytes) -> None:
+        self._sender = sender
+        self._recipients: list[bytes] = []
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._chunks: list[bytes] = []
+        self._size_bytes = 0
+        self._skipped: str | None = None
+
+    # The class attribute of pymilter's protocol: what is negotiated follows from the decorators.
+
+    @_noreply
+    def connect(self, hostname: str, _family: int, address: Any) -> int:
+        """Note where the connection comes from."""
+        self._client_name = hostname
+        self._client_ip = address[0] if isinstance(address, tuple) else ""
+        return CONTINUE
+
+    def envfrom_bytes(self, sender: bytes, *_parameters: bytes) -> int:
+        """Begin a message."""
+        self._begin(sender)
+        return CONTINUE
+
+    def envrcpt_bytes(self, recipient: bytes, *_parameters: bytes) -> int:
+        """Note a recipient."""
+        self._recipients.append(recipient)
+        return CONTINUE
+
+    def header_bytes(self, name: str, value: bytes) -> int:
+        """Note a header field."""
+        self._fields.append((name.encode("utf-8", "surrogateescape"), b" " + value))
+        return CONTINUE
+
+    # pymilter looks for its marks on these names; the bytes variants above are what is called.
+    @_noreply
+    def envfrom(self, *_arguments: object) -> int:
+        """Never called: carries the negotiation mark for envfrom_bytes."""
+        return CONTINUE
+
+    @_noreply
+    def envrcpt(self, *_arguments: object) -> int:
+        """Never called: carries the negotiation mark for envrcpt_bytes."""
+        return CONTINUE
+
+    @_noreply
+    def header(self, *_arguments: object) -> int:
+        """Never called: carries the negotiation mark for header_bytes."""
+        return CONTINUE
+
+    def body(self, chunk: bytes) -> int:
+        """Take a piece of the body; say as soon as it is known that the rest is not wanted."""
+        limit = self._application.handler.config.milter.max_message_bytes
+        if self._skipped is None and not self._chunks and self._is_inbound():
+            self._skipped = "inbound"
+        self._size_bytes += len(chunk)
+        if self._skipped is None and self._size_bytes > limit:
+            self._skipped = "too-large"
+        if self._skipped is None:
+            self._chunks.append(chunk)
+            return CONTINUE
+        self._chunks = []
+        return SKIP if self._protocol & Milter.P_SKIP else CONTINUE
+
+    def eom(self) -> int:
+        """Handle the message; fail open."""
+        started = time.perf_counter()
+        stats = self._application.stats
+        queue_id = self._macro("i")
+        edits_started = False
+        try:
+            handled = self._application.process(self._envelope(queue_id))
+            if handled.header_changes or handled.body is not None:
+                edits_started = True
+                self._edit(handled)
+            stats.count(handled.outcome, time.perf_counter() - started)
+            return ACCEPT
+        except Exception:  # the milter's fail-open edge
+            log.exception("%s: %s", queue_id, "told to try again" if edits_started else "sent on unchanged")
+            stats.count("tempfailed" if edits_started else "failed", time.perf_counter() - started)
+            return TEMPFAIL if edits_started else ACCEPT
+        finally:
+            self._begin(b"")
+
+    def abort(self) -> int:
+        """Forget the message; may come without one, and twice."""
+        self._begin(b"")
+        return CONTINUE
+
+    def close(self) -> int:
+        """End of the connection; may come before connect."""
+        return CONTINUE
+
+    def _edit(self, handled: Handled) -> None:
+        for change in handled.header_changes:
+            name = change.name.decode("ascii")
+            if change.index:
+                value = None if change.value is None else change.value.decode("ascii")
+                self.chgheader(name, change.index, value)
+            else:
+                assert change.value is not None
+                self.addheader(name, change.value.decode("ascii"))
+        if handled.body is not None:
+            self.replacebody(handled.body)
+
+    def _is_inbound(self) -> bool:
+        return self._application.handler.direction(self._origin()).label == "inbound"
+
+    def _origin(self) -> Origin:
+        return Origin(self._client_ip, self._macro("{auth_authen}"))
+
+    def _macro(self, name: str) -> str:
+        try:
+            return self.getsymval(name) or ""
+        except UnicodeDecodeError:  # a macro that is not UTF-8
+            return ""
+
+    def _envelope(self, queue_id: str) -> Envelope:
+        at_us = time.time_ns() // 1000
+        skipped = self._skipped
+        if skipped is None and not self._actions & Milter.MODBODY:
+            skipped = "body-not-offered"
+        return Envelope(
+            at_us=at_us,
+            tracking_id=make_tracking_id(at_us, os.urandom(10)),
+            queue_id=queue_id,
+            host=self._macro("j"),
+            sender=_address(self._sender),
+            recipients=tuple(_address(recipient) for recipient in self._recipients),
+            origin=self._origin(),
+            client=f"{self._client_name}[{self._client_ip}]" if self._client_name else "",
+            fields=self._fields,
+            body=b"".join(self._chunks),
+            body_skipped=skipped,
+            size_bytes=self._size_bytes,
+        )
+
+
+def _address(raw: bytes) -> str:
+    """Return an envelope address without its brackets."""
+    text = raw.decode("utf-8", "replace").strip()
+    return text[1:-1] if text.startswith("<") and text.endswith(">") else text
+
+
+def serve(listener: int, application: Application) -> None:
+    """Serve the MTA on the listening descriptor *listener* until :func:`stop`. Blocks; not for the main thread."""
+    Milter.factory = lambda: Session(application)
+    Milter.set_flags(Milter.ADDHDRS | Milter.CHGHDRS | Milter.CHGBODY)
+    milter.set_exception_policy(Milter.CONTINUE)
+    Milter.runmilter("postwake", f"fd:{listener}", timeout=0, rmsock=False)
+
+
+def stop() -> None:
+    """Make :func:`serve` return, within some five seconds."""
+    milter.stop()

@@ -1,0 +1,194 @@
+"""One whole message: is it tracked, what becomes of it, and the event that says so. Pure but for what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from postwake.config import Config
+from postwake.events import Accepted, Direction, Event, Requeued
+from postwake.tokens import KeyRing, Privacy
+from postwake.tracking_id import parse_tracking_id
+from postwake_milter.mint import TokenMint
+from postwake_milter.policy import Networks, Origin, direction_of, domain_of, tracked_domain
+from postwake_milter.rewrite.control import Control
+from postwake_milter.rewrite.engine import HeaderChange, Plan, Rewritten, rewrite
+from postwake_milter.rewrite.headers import decode_text, unfold, values
+
+STAMP = b"X-Postwake-ID"
+MAX_SUBJECT_CHARS = 250
+"""Longer subjects are cut in the store; RFC 5322 recommends 78."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message as the MTA handed it over."""
+
+    at_us: int
+    tracking_id: bytes
+    """The ID it gets if it has none."""
+    queue_id: str
+    host: str
+    sender: str
+    """Envelope sender without brackets."""
+    recipients: tuple[str, ...]
+    origin: Origin
+    client: str
+    fields: Sequence[tuple[bytes, bytes]]
+    """Header fields: name, and value with its leading space."""
+    body: bytes
+    body_skipped: str | None = None
+    """Why the body is not here, if it is not: a reason's name."""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What the milter does with a message, and what it records."""
+
+    event: Event
+    body: bytes | None = None
+    """The new body, None if it stays."""
+    header_changes: tuple[HeaderChange, ...] = ()
+    outcome: str = "untracked"
+    """tracked, untracked or requeued: a metric's label."""
+    malformed_controls: int = field(default=0)
+
+
+class Handler:
+    """Handles messages under one configuration; replaced as a whole when that changes."""
+
+    def __init__(self, config: Config, keys: KeyRing) -> None:
+        """Take the checked configuration and the signing keys."""
+        self.config = config
+        self._keys = keys
+        self._internal = Networks(config.mta.internal_networks)
+        self._domains = frozenset(config.tracking.sender_domains)
+        self._own_hosts = config.own_hosts()
+
+    def direction(self, origin: Origin) -> Direction:
+        """Return which way mail of *origin* goes: inbound mail's body need not even be fetched."""
+        return direction_of(origin, self._internal)
+
+    def handle(self, envelope: Envelope) -> Handled:
+        """Decide, rewrite, and say what to record. Raises nothing for any message; what it raises is a bug."""
+        direction = self.direction(envelope.origin)
+        header_from = decode_text(_first(envelope.fields, b"from"))
+        domain = tracked_domain(envelope.sender, header_from, self._domains)
+        reason = self._declined(envelope, direction, domain)
+        if reason is not None:
+            return Handled(self._event(envelope, direction, domain, None, reason))
+        assert domain is not None
+        stamped = self._stamp_of(envelope)
+        if stamped is not None:
+            return Handled(Requeued(envelope.at_us, stamped, envelope.queue_id), outcome="requeued")
+        return self._rewrite(envelope, direction, domain)
+
+    def timed_out(self, envelope: Envelope, reason: str) -> Handled:
+        """Return what is recorded of a message that goes out as it came because of *reason*."""
+        return Handled(self._event(envelope, self.direction(envelope.origin), None, None, reason))
+
+    def _declined(self, envelope: Envelope, direction: Direction, domain: str | None) -> str | None:
+        if direction is Direction.INBOUND:
+            return "inbound"
+        if not envelope.sender:
+            return "null-sender"
+        if domain is None:
+            return "sender-not-configured"
+        return envelope.body_skipped
+
+    def _stamp_of(self, envelope: Envelope) -> bytes | None:
+        """Return the tracking ID that our stamp names, if the message has been through us before."""
+        for value in values(envelope.fields, STAMP.lower()):
+            tracking_id = parse_tracking_id(unfold(value))
+            if tracking_id is not None:
+                return tracking_id
+        return None
+
+    def _rewrite(self, envelope: Envelope, direction: Direction, domain: str) -> Handled:
+        tracking = self.config.tracking_for(domain)
+        plan = make_plan(self.config, domain)
+        privacy = effective_privacy(Privacy.parse(tracking.privacy), envelope.fields)
+        alone = len({recipient.lower() for recipient in envelope.recipients}) == 1
+        mint = TokenMint(self._keys, tracking.url, envelope.tracking_id, 1 if alone else 0, privacy)
+        rewritten = rewrite(envelope.fields, envelope.body, plan, mint)
+        changes = rewritten.header_changes
+        if rewritten.tracked:
+            changes = (*changes, HeaderChange(STAMP, 0, envelope.tracking_id.hex().encode("ascii")))
+        event = self._event(envelope, direction, domain, rewritten, rewritten.untracked_reason, privacy)
+        return Handled(
+            event,
+            rewritten.body,
+            changes,
+            "tracked" if rewritten.tracked else "untracked",
+            len(rewritten.control.malformed),
+        )
+
+    def _event(
+        self,
+        envelope: Envelope,
+        direction: Direction,
+        domain: str | None,
+        rewritten: Rewritten | None,
+        reason: str | None,
+        privacy: Privacy = Privacy.FULL,
+    ) -> Accepted:
+        control = rewritten.control if rewritten is not None else Control()
+        tracked = rewritten is not None and rewritten.tracked
+        return Accepted(
+            at_us=envelope.at_us,
+            tracking_id=envelope.tracking_id,
+            direction=direction,
+            queue_id=envelope.queue_id,
+            host=envelope.host,
+            message_id=unfold(_first(envelope.fields, b"message-id")).strip("<> "),
+            sender=envelope.sender,
+            domain=domain or domain_of(envelope.sender),
+            recipients=envelope.recipients,
+            subject=decode_text(_first(envelope.fields, b"subject"))[:MAX_SUBJECT_CHARS],
+            tag=control.tags[0] if control.tags else "",
+            campaign=control.campaign or "",
+            metadata=control.metadata,
+            size_bytes=envelope.size_bytes,
+            client=envelope.client,
+            sasl_username=envelope.origin.sasl_username,
+            tracked=tracked,
+            untracked_reason="" if tracked else reason or "nothing-to-track",
+            pixels=rewritten.opens if rewritten is not None else 0,
+            links=len(rewritten.links) if rewritten is not None else 0,
+            links_skipped=rewritten.links_skipped if rewritten is not None else {},
+            parts_rewritten=rewritten.parts_rewritten if rewritten is not None else 0,
+            privacy=privacy,
+        )
+
+
+def make_plan(config: Config, domain: str) -> Plan:
+    """Return what *config* wants of mail of the tracked sender *domain*."""
+    tracking = config.tracking_for(domain)
+    return Plan(
+        opens=tracking.opens,
+        clicks=tracking.clicks,
+        text_clicks=tracking.text_clicks,
+        pixel_position=tracking.pixel,
+        own_hosts=config.own_hosts(),
+        excluded_hosts=tuple(tracking.exclude_hosts),
+        skip_visible_url=not tracking.visible_url_links,
+        skip_unsubscribe=not tracking.unsubscribe_links,
+        allow_dkim_signed=tracking.dkim_signed,
+        list_unsubscribe=tracking.list_unsubscribe,
+        max_message_bytes=config.milter.max_message_bytes,
+    )
+
+
+def effective_privacy(configured: Privacy, fields: Sequence[tuple[bytes, bytes]]) -> Privacy:
+    """Return the more restrictive of *configured* and what the message's own X-Track-Privacy field asks for."""
+    asked = unfold(_first(fields, b"x-track-privacy"))
+    try:
+        return max(configured, Privacy.parse(asked)) if asked else configured
+    except ValueError:
+        return configured
+
+
+def _first(fields: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes:
+    found = values(fields, name)
+    return found[0] if found else b""

@@ -1,0 +1,73 @@
+"""What is tracked is decided by the sender's domain *and* by where the mail came from; inbound mail never is."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import parseaddr
+
+from postwake.events import Direction
+
+REASONS = {
+    "inbound": "It came from outside: neither authenticated, nor from mta.internal_networks, nor submitted here.",
+    "null-sender": "Its envelope sender is empty: a bounce or a notification.",
+    "sender-not-configured": "Neither its envelope sender's nor its From field's domain is in tracking.sender_domains.",
+    "rewrite-timeout": "Rewriting took longer than milter.rewrite_timeout_s.",
+    "too-large": "It is larger than milter.max_message_bytes.",
+    "body-not-offered": "The MTA negotiated no body replacement with the milter.",
+    "error": "Postwake failed on it and let it through; the log has the queue ID and the error.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a message came from, as the MTA said."""
+
+    client_ip: str = ""
+    """Empty for sendmail(1) where the MTA names no address."""
+    sasl_username: str = ""
+
+
+class Networks:
+    """A set of networks that addresses can be looked up in."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """Take networks in CIDR notation; ValueError if one is none."""
+        self._networks = [ipaddress.ip_network(text) for text in networks]
+
+    def __contains__(self, address: str) -> bool:
+        """Return whether *address* (text, an IPv4-mapped one too) lies in one of the networks."""
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(ip, "ipv4_mapped", None)
+        candidate = mapped if mapped is not None else ip
+        return any(candidate.version == network.version and candidate in network for network in self._networks)
+
+
+def direction_of(origin: Origin, internal: Networks) -> Direction:
+    """Return which way mail of *origin* goes."""
+    if origin.sasl_username or not origin.client_ip or origin.client_ip in internal:
+        return Direction.OUTBOUND
+    return Direction.INBOUND
+
+
+def domain_of(address: str) -> str:
+    """Return the domain of a bare *address*, lower case; empty if it has none."""
+    return address.rpartition("@")[2].lower() if "@" in address else ""
+
+
+def tracked_domain(sender: str, header_from: str, configured: Iterable[str]) -> str | None:
+    """Return the configured domain that a message counts under, or None.
+
+    *sender* is the envelope sender without brackets, *header_from* the From field's text. The envelope goes first;
+    a bounce-handling service's envelope domain need not be the one people see, so the From field may say it too.
+    """
+    domains = frozenset(configured)
+    for address in (sender, parseaddr(header_from)[1]):
+        domain = domain_of(address)
+        if domain in domains:
+            return domain
+    return None

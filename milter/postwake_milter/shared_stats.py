@@ -1,0 +1,73 @@
+"""Counters that worker processes write and the parent serves: one block of shared memory.
+
+``prometheus_client``'s own multi-process mode puts files on the disk and disables custom collectors; these few
+numbers need neither. Each worker writes only its own slots, so no lock is needed across processes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+OUTCOMES = ("tracked", "untracked", "requeued", "unrecorded", "failed", "tempfailed")
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOTS = len(OUTCOMES) + len(BUCKETS_S) + 1 + 1  # outcomes, buckets with +Inf, sum of seconds
+
+
+class WorkerStats:
+    """The slots of one worker. ``count`` is safe from any thread of it."""
+
+    def __init__(self, slots: memoryview) -> None:
+        """Take *slots*, a view of :data:`_SLOTS` doubles."""
+        self._slots = slots
+        self._lock = threading.Lock()
+
+    def count(self, outcome: str, seconds: float) -> None:
+        """Count a message that ended as *outcome* after *seconds* at end-of-message."""
+        bucket = next((number for number, bound in enumerate(BUCKETS_S) if seconds <= bound), len(BUCKETS_S))
+        with self._lock:
+            self._slots[OUTCOMES.index(outcome)] += 1
+            self._slots[len(OUTCOMES) + bucket] += 1
+            self._slots[_SLOTS - 1] += seconds
+
+
+class SharedStats(Collector):
+    """The slots of all workers; made before they are forked."""
+
+    def __init__(self, workers: int) -> None:
+        """Make room for *workers* workers."""
+        self._memory = mmap.mmap(-1, workers * _SLOTS * 8)
+        self._view = memoryview(self._memory).cast("d")
+        self._workers = workers
+
+    def worker(self, number: int) -> WorkerStats:
+        """Return the slots of worker *number*; a worker started anew goes on counting where the last stopped."""
+        return WorkerStats(self._view[number * _SLOTS : (number + 1) * _SLOTS])
+
+    def describe(self) -> Iterable[Metric]:
+        """Describe nothing: collect() is cheap."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the sums over the workers."""
+        sums = [sum(self._view[slot::_SLOTS]) for slot in range(_SLOTS)]
+        messages = CounterMetricFamily(
+            "postwake_milter_messages", "Messages by how the milter left them.", labels=("outcome",)
+        )
+        for outcome, n in zip(OUTCOMES, sums, strict=False):
+            messages.add_metric((outcome,), n)
+        yield messages
+        cumulated, buckets = 0.0, []
+        for bound, n in zip((*map(str, BUCKETS_S), "+Inf"), sums[len(OUTCOMES) : -1], strict=True):
+            cumulated += n
+            buckets.append((bound, cumulated))
+        yield HistogramMetricFamily(
+            "postwake_milter_duration_seconds",
+            "Time from end-of-message to our verdict.",
+            buckets=buckets,
+            sum_value=sums[-1],
+        )

@@ -1,0 +1,82 @@
+"""One worker process of the milter: libmilter in a thread, rewriting threads, the store's writer.
+
+The main thread owns the signals, which libmilter would otherwise take (it stops on SIGHUP too).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from postwake.config import Config
+from postwake.errors import ConfigError
+from postwake.service import Signals
+from postwake.store.recorder import Recorder
+from postwake_milter.adapter import Application, serve, stop
+from postwake_milter.handle import Envelope, Handled, Handler
+from postwake_milter.pool import Pool
+from postwake_milter.shared_stats import WorkerStats
+
+log = logging.getLogger("postwake.milter")
+
+DRAIN_S = 10.0
+"""How long a stopping worker waits for messages that are being handled."""
+
+Load = Callable[[], tuple[Config, Handler]]
+
+
+def run_worker(listener: int, load: Load, stats: WorkerStats) -> None:
+    """Serve until told to stop. *load* reads configuration and keys, and is called again on SIGHUP."""
+    config, handler = load()
+    recorder = Recorder(
+        config.store.path, config.store.spool_dir, "milter", busy_timeout_ms=config.store.busy_timeout_ms
+    )
+    pool = Pool(config.milter.threads, recorder, config.milter.store_timeout_ms / 1000)
+    active = _Active()
+
+    def process(envelope: Envelope) -> Handled:
+        current = application.handler
+        with active:
+            return pool.process(current, envelope, current.config.milter.rewrite_timeout_s)
+
+    application = Application(handler, process, stats)
+
+    def reload() -> None:
+        try:
+            application.handler = load()[1]
+        except ConfigError as error:  # the parent has checked it; it changed in between
+            log.error("pid=%d reload=refused error=%s", os.getpid(), error)
+
+    signals = Signals(reload)
+    libmilter = threading.Thread(target=serve, args=(listener, application), name="libmilter", daemon=True)
+    libmilter.start()
+    parent = os.getppid()
+    signals.wait(lambda: libmilter.is_alive() and os.getppid() == parent)
+    stop()
+    deadline = time.monotonic() + DRAIN_S
+    while active.count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    # A message whose verdict is on its way: libmilter itself takes five seconds to return and has no better news.
+    time.sleep(0.05)
+    recorder.close()
+    # Not sys.exit: libmilter's threads are not Python's to join.
+    os._exit(0 if signals.stopping or os.getppid() != parent else 1)
+
+
+class _Active:
+    """Counts messages that are being handled."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.count -= 1
