@@ -92,8 +92,11 @@ class Scan:
 
 
 RAW_TEXT: Final = frozenset((b"style", b"textarea", b"title", b"xmp", b"iframe", b"noembed", b"noframes"))
-NAMES: Final = (
-    frozenset((b"a", b"area", b"body", b"html", b"head", b"base", b"svg", b"math", b"script", b"plaintext")) | RAW_TEXT
+NAMES: Final = RAW_TEXT | frozenset(
+    (
+        *(b"a", b"area", b"body", b"html", b"head", b"script", b"plaintext"),
+        *(b"svg", b"math", b"select", b"template", b"noscript", b"frameset"),  # where an image is not loaded
+    )
 )
 """Elements whose tags are reported, besides VML's (``v:…``)."""
 

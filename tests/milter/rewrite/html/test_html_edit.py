@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postwake_milter.rewrite.html_edit import Edit, HtmlPlan, HtmlResult, Link, apply_edits
 
 Edited = Callable[..., tuple[HtmlResult, bytes]]
@@ -254,6 +255,15 @@ def test_edits_are_what_the_result_says(edit: Edited, html: bytes, position: str
         assert result.pixels == 0
     if not clicks:
         assert (result.links, result.skipped) == ((), {})
+
+
+@settings(max_examples=600, deadline=None)
+@given(html=_SOUP, position=st.sampled_from(["bottom", "top", "both"]))
+def test_html5lib_finds_nothing_else_changed(
+    edit: Edited, same_document: SameDocument, html: bytes, position: str
+) -> None:
+    """On any soup of markup the edited document is, to html5lib, the original with our links and pixels in it."""
+    same_document(html, edit(html, pixel_position=position)[0])
 
 
 @settings(max_examples=300, deadline=None)

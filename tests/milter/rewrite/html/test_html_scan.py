@@ -10,6 +10,7 @@ from html5lib._tokenizer import HTMLTokenizer
 from html5lib.constants import tokenTypes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postwake_milter.rewrite.charref import decode_attribute
 from postwake_milter.rewrite.html_scan import NAMES, RAW_TEXT, Edit, apply_edits, attributes, scan_html
 
@@ -88,7 +89,11 @@ def _seen(html: bytes) -> list[tuple[Any, ...]]:
         pytest.param(b"<title></titles><a></title>", [(b"title",), (b"/title",)], id="end-tag-of-longer-name"),
         pytest.param(b"<style><a>", [(b"style",)], id="raw-text-never-closed"),
         pytest.param(b"<plaintext><a>", [(b"plaintext",)], id="plaintext"),
-        pytest.param(b"<noscript><a></noscript>", [(b"a",)], id="noscript-is-markup-without-scripts"),
+        pytest.param(
+            b"<noscript><a></noscript>",
+            [(b"noscript",), (b"a",), (b"/noscript",)],
+            id="noscript",
+        ),
         pytest.param(b"<a><a href=x", [(b"a",)], id="cut-off-tag"),
         pytest.param(b'<a><a href="x><a>', [(b"a",)], id="unclosed-quote"),
         pytest.param(b"<a><p title='<a>", [(b"a",)], id="unclosed-quote-elsewhere"),

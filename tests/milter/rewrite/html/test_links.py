@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from postwake_milter.rewrite import links
 from postwake_milter.rewrite.html_edit import HtmlResult
 from postwake_milter.rewrite.links import LinkRules, Skip, visible_host, visible_text
@@ -183,7 +184,7 @@ def test_configured_hosts_are_excluded(edit: Edit, patterns: tuple[str, ...], ho
     ],
 )
 def test_the_unsubscribe_link_is_left_alone(edit: Edit, tag: str) -> None:
-    """The unsubscribe link, told by address, text, rel or List-Unsubscribe, is not wrapped unless configuration says so."""
+    """The unsubscribe link, told by address, text, rel or List-Unsubscribe, is wrapped only if configured so."""
     targets = frozenset(("https://example.com/l?a=1&b=2",))
     result, _ = edit(tag.encode(), unsubscribe_targets=targets)
     assert result.skipped == {"unsubscribe": 1}
