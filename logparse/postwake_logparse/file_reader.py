@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
 from postwake.errors import UnavailableError
 
@@ -37,6 +37,10 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+
+
+class _Stream(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
 
 
 class PlainReader:
@@ -79,7 +83,7 @@ class CompressedReader:
         self._path = path
         self._decompressor = _decompressor(path, compression)
         self._raw: BinaryIO = path.open("rb", buffering=0)
-        self._stream: BinaryIO | None = None
+        self._stream: _Stream | None = None
         self._buffer = b""
         self._buffer_start = 0
         self._ended = False
@@ -127,7 +131,7 @@ class CompressedReader:
     def _decompress(self) -> bytes:
         assert self._stream is not None
         try:
-            data = self._stream.read(_STEP_BYTES)
+            data = self._stream.read1(_STEP_BYTES)  # read() would lose what precedes the damage
         except (EOFError, OSError, lzma.LZMAError, zlib.error, ValueError) as error:
             self.error = f"{self._path}: cannot be decompressed any further: {error}"
             self._size_at_error = self.stat().st_size
@@ -142,13 +146,13 @@ def open_reader(path: Path, compression: str = "") -> Reader:
     return CompressedReader(path, compression) if compression else PlainReader(path)
 
 
-def _decompressor(path: Path, compression: str) -> Callable[[BinaryIO], BinaryIO]:
+def _decompressor(path: Path, compression: str) -> Callable[[BinaryIO], _Stream]:
     if compression == ".gz":
-        return lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
+        return lambda raw: gzip.GzipFile(fileobj=raw, mode="rb")
     if compression == ".bz2":
-        return lambda raw: cast(BinaryIO, bz2.BZ2File(raw, "rb"))
+        return lambda raw: bz2.BZ2File(raw, "rb")
     if compression == ".xz":
-        return lambda raw: cast(BinaryIO, lzma.LZMAFile(raw, "rb"))
+        return lambda raw: lzma.LZMAFile(raw, "rb")
     if compression == ".zst":
         try:
             import zstandard
@@ -157,20 +161,21 @@ def _decompressor(path: Path, compression: str) -> Callable[[BinaryIO], BinaryIO
                 f"{path}: reading .zst files needs the Python package zstandard, which is not installed: "
                 "`pip install zstandard`, or decompress the file"
             ) from None
-        return lambda raw: _Zstandard(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))  # type: ignore[return-value]
+        return lambda raw: _Zstandard(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
     raise ValueError(f"{compression!r} is not a compression: expected .gz, .bz2, .xz or .zst")
 
 
 class _Zstandard:
     """Gives zstandard's own exception the class that the other decompressors' share."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: _Stream) -> None:
         self._stream = stream
 
-    def read(self, size: int) -> bytes:
+    def read1(self, size: int) -> bytes:
+        """Return some bytes, *size* at most; :class:`ValueError` if the content is damaged."""
         import zstandard
 
         try:
-            return self._stream.read(size)
+            return self._stream.read1(size)
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from None

@@ -286,9 +286,10 @@ class FileSource:
             return True
         try:
             info = self.path.stat()
+            under_the_name = (info.st_dev, info.st_ino)
         except (FileNotFoundError, NotADirectoryError):
-            return False
-        if (info.st_dev, info.st_ino) == file.identity:
+            under_the_name = None
+        if under_the_name == file.identity:
             self._left_at = None
             if self._head is None and self._copied_away():
                 self._close_files()

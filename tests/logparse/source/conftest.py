@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from postwake_logparse.source import Cursor
 from postwake_logparse.source_file import FileSource
 
@@ -22,6 +23,7 @@ class Clock:
         self.now_s = 1000.0
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.now_s
 
 
@@ -48,14 +50,16 @@ class Log:
         return self.directory / f"{self.path.name}.{number}{extension}"
 
     def shift(self, keep: int = 9) -> None:
-        """Rename .1 to .2 and so on, as logrotate does before it rotates."""
-        for number in range(keep, 0, -1):
-            for extension in ("", ".gz", ".bz2", ".xz", ".zst"):
-                if self.rotated(number, extension).exists():
-                    if number == keep:
-                        self.rotated(number, extension).unlink()
-                    else:
-                        self.rotated(number, extension).rename(self.rotated(number + 1, extension))
+        """Rename .1 to .2 and so on, as logrotate does before it rotates; the last is deleted."""
+        rotated = {}
+        for path in self.directory.glob(f"{self.path.name}.[0-9]*"):
+            number, _, extension = path.name.removeprefix(f"{self.path.name}.").partition(".")
+            rotated[int(number), extension] = path
+        for (number, extension), path in sorted(rotated.items(), reverse=True):
+            if number >= keep:
+                path.unlink()
+            else:
+                path.rename(self.rotated(number + 1, f".{extension}" if extension else ""))
 
     def rotate(self, create: bool = True, keep: int = 9) -> None:
         """Rotate by renaming."""

@@ -91,7 +91,7 @@ def test_every_line_of_an_undamaged_file_is_received_once_and_in_order(
             if self.partial and not late:
                 self.log.write_raw(b"\n")
                 self.finish_line(b"")
-            self.log.rotate(create=create)
+            self.log.rotate(create=create, keep=STEPS)
             self.late = self.log.rotated(1) if late else None
 
         @precondition(lambda self: self.late is not None)
@@ -114,7 +114,7 @@ def test_every_line_of_an_undamaged_file_is_received_once_and_in_order(
             if self.partial:
                 self.torn = True
                 self.partial = b""
-            self.log.copytruncate()
+            self.log.copytruncate(keep=STEPS)
 
         @precondition(lambda self: self.late is None)
         @rule(number=st.integers(1, 4), extension=st.sampled_from([".gz", ".gz", ".bz2", ".xz"]))
