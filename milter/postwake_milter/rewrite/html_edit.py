@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Final, Protocol
 
 from .html_scan import Attribute, Edit, Scan, Tag, apply_edits, attributes, scan_html
-from .judge import CommentChange, Judge, LinkChange
+from .judge import CommentChange, Judge, LinkChange, html_end_tags
 from .links import (
     MAX_CONTENT_BYTES,
     Link,
@@ -43,6 +43,7 @@ PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
 """No position for (one of) the pixels could be verified: the links were wrapped without it."""
 
 _PIXEL_ATTRIBUTE: Final = re.compile(rb'([a-z]+)="([^"]*)"')
+_in_order: Final = attrgetter("start", "end")
 
 
 class Mint(Protocol):
@@ -111,7 +112,8 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, u
     if not clicks.edits and not pixels:
         return HtmlResult((), (), 0, skipped, None)
 
-    judge = Judge(html)
+    ignored = html_end_tags(html, scan)
+    judge = Judge(apply_edits(html, ignored))
     if not judge.can_judge:
         return HtmlResult((), (), 0, skipped, HTML_NOT_VERIFIABLE)
     offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
@@ -120,12 +122,13 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, u
     def verified(places: dict[int, int]) -> tuple[Edit, ...] | None:
         # Both pixels may land on one spot: the top one goes first.
         inserts = [Edit(at, at, tags[pixel]) for pixel, at in sorted(places.items(), reverse=True)]
-        edits = sorted([*clicks.edits, *inserts], key=attrgetter("start", "end"))
+        edits = sorted([*clicks.edits, *inserts], key=_in_order)
+        result = apply_edits(html, sorted([*edits, *ignored], key=_in_order))
         expected = {}
         for pixel in places:
             attrs = {name.decode(): value.decode() for name, value in _PIXEL_ATTRIBUTE.findall(tags[pixel])}
             expected[attrs["src"]] = attrs
-        accepted = judge.accepts(apply_edits(html, edits), clicks.changes, clicks.comments, expected)
+        accepted = judge.accepts(result, clicks.changes, clicks.comments, expected)
         return tuple(edits) if accepted else None
 
     # The usual case first, in one go: everything where it is best.

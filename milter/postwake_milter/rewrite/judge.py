@@ -4,6 +4,9 @@ Original and result are parsed by libxml2 (whose tokeniser is HTML5's since 2.14
 undone on the result's nodes, and the two trees must be equal: every element's name, attributes in order, text, tail and
 children, every comment. The bytes are read as Latin-1, so that any byte is a character and none is lost.
 
+libxml2 drops all that follows ``</html>``, browsers do not: where something does, let :func:`html_end_tags` be taken
+out of both documents first. HTML5 itself goes on in the body as if the tag were not there.
+
 What the judge cannot judge is not edited: a document that libxml2 gives up on (nested deeper than 2048 elements, or
 empty) is refused as a whole.
 
@@ -19,6 +22,7 @@ from typing import Any, Final
 from lxml import etree
 
 from .charref import decode_attribute
+from .html_scan import Edit, Scan
 
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
 _LINK_NAMES: Final = ("a", "area")
@@ -29,6 +33,11 @@ _NOT_SHOWN: Final = frozenset(
     )
 )
 """Elements inside which an image is not loaded, or not an image: a pixel there would never be asked for."""
+
+
+_TABLE: Final = frozenset(("table", "tbody", "thead", "tfoot", "tr"))
+"""Browsers move an image that stands directly in these ahead of the table, and text by whether it is blank as a whole:
+where there is text on either side, cutting it in two could move some of it elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,14 @@ class CommentChange:
 
 # One node: name, text, tail, number of children, attributes. In document order these determine the tree.
 _Node = tuple[Any, str | None, str | None, int, list[tuple[str, str]]]
+
+
+def html_end_tags(html: bytes, scan: Scan) -> list[Edit]:
+    """Return the edits that take the ``</html>`` tags out of *html*, if more than whitespace follows the first."""
+    tags = [tag for tag in scan.tags if tag.is_end and tag.name == b"html" and tag.comment < 0]
+    if not tags or not html[tags[0].end :].strip():
+        return []
+    return [Edit(tag.start, tag.end, b"") for tag in tags]
 
 
 class Judge:
@@ -165,6 +182,8 @@ def _without_pixels(
         tag, text, tail, children, items = nodes[parent_at]
         moved = nodes[at][2]
         before = image.getprevious()
+        if parent.tag in _TABLE and _is_text(moved, before.tail if before is not None else text):
+            return None
         while before is not None and elements.index(before) in gone:
             before = before.getprevious()
         if before is None:
@@ -177,6 +196,10 @@ def _without_pixels(
     if len(found) != len(pixels):
         return None
     return [node for at, node in enumerate(nodes) if at not in gone]
+
+
+def _is_text(*texts: str | None) -> bool:
+    return any(text and not text.isspace() for text in texts)
 
 
 def _joined(left: str | None, right: str | None) -> str | None:

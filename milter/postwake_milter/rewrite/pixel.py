@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from .html_scan import Scan
+from .html_scan import RAW_TEXT, Scan
 
 PixelPosition = Literal["bottom", "top", "both"]
 
@@ -74,7 +74,8 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
         elif name == b"html":
             if tag.is_end and html_end < 0 and not hiding:
                 html_end = tag.start
-        elif name == b"frameset":
+        elif name == b"frameset" or (name in RAW_TEXT and open_elements[b"select"]):
+            # In a select browsers pass over raw text's tags, so that its content is markup to them: no telling what.
             return []
     end = len(html.rstrip(_SPACE)) if scan.complete and not hiding else -1
     offsets = [body_end, html_end, end, body_start]

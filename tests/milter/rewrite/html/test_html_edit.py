@@ -70,6 +70,11 @@ TOP_PIXEL = PIXEL.replace(b"o/0", b"o/1")
             id="any-bytes",
         ),
         pytest.param(
+            b"<html><body>x</body></html>\n<p><a href=http://x.example>footer</a></p></html>y",
+            b"<html><body>x</body></html>\n<p><a href=" + C + b"0>footer</a></p></html>y",
+            id="behind-the-end-of-html",
+        ),
+        pytest.param(
             b"<table>\r\n<a href=http://x.example>a</table>b</a><b><a href='http://y.example'><i></b>c",
             b"<table>\r\n<a href=" + C + b"0>a</table>b</a><b><a href='" + C + b"1'><i></b>c",
             id="misnested",
@@ -99,6 +104,13 @@ def test_only_the_value_of_a_link_changes(
             b"<html><body>a{0}</body></html><html><body>b</body></html>",
             id="two-documents",
         ),
+        pytest.param(
+            b"<html><body>a</body></html><p>footer",
+            "bottom",
+            b"<html><body>a{0}</body></html><p>footer",
+            id="before-a-footer-behind-html",
+        ),
+        pytest.param(b"a<select></html></select>b", "bottom", b"a<select></html></select>b{0}", id="end-behind-html"),
         pytest.param(
             b"<html><body>a</body><body>b</body></html>",
             "bottom",
