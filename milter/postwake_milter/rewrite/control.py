@@ -1,6 +1,6 @@
 """Control by header fields: what the application asks for, in the dialect it already speaks.
 
-:func:`read_control` reads Postwake's own fields and those of seven sending services (docs/control-headers.md has
+:func:`read_control` reads Postwake's own fields and those of six sending services (docs/control-headers.md has
 the table of fields and values) and says which fields to remove before the mail goes out. Our own fields win over a
 service's; among the services, "off" wins over "on", so that a leftover default never tracks mail that asked not to be.
 

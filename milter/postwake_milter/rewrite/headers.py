@@ -166,7 +166,7 @@ def _decode_word(encoding: str, text: str) -> bytes | None:
     if encoding in "qQ":
         return _Q_ESCAPE.sub(lambda m: bytes((int(m.group(1), 16),)), raw.replace(b"_", b" "))
     try:
-        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
+        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except binascii.Error:
         return None
 

@@ -107,7 +107,7 @@ _TAB_AND_NEWLINES: Final = str.maketrans("", "", "\t\n\r")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 _HTTP: Final = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
-_TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{%|%%[A-Za-z_][\w.:-]*%%|\*\||\|\*|\$\{|<%|\[\[[^\]]*\]\]")
+_TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{%|%%[A-Za-z_][\w.:-]*%%|\*\||\|\*|\$\{|<%|\[\[[^\[\]]*+\]\]")
 
 _UNSUBSCRIBE_URL: Final = re.compile(r"unsub(?:scri|\b|_)|opt[-_]?out\b|email[-_]?preferences|list-manage[^/]*/profile")
 # Text in lower case. One alternative per language; the words that mail in it uses for this link.

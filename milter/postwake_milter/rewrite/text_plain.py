@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .html_scan import Edit
-from .links import Link, LinkRules, Skip, browser_url, rules_skip, url_skip
+from .links import MAX_URL_BYTES, Link, LinkRules, Skip, browser_url, rules_skip, url_skip
 
 _URL = re.compile(rb"https?://[!#-;=?-~]++", re.IGNORECASE)
 _OPT_OUT = re.compile(rb'\[\[\s{0,8}data-msys-clicktrack\s{0,8}=\s{0,8}"?0"?\s{0,8}\]\]', re.IGNORECASE)
@@ -70,7 +70,7 @@ def edit_text(
         reason = _text_skip(text, line, start, match.end(), bracketed=bracketed, delsp=delsp)
         url = text[start:end].decode("ascii")
         if reason is None:
-            reason = url_skip(url)
+            reason = Skip.TOO_LONG if len(url) > MAX_URL_BYTES else url_skip(url)
         if reason is None:
             url = browser_url(url)
             reason = rules_skip(url, rules)

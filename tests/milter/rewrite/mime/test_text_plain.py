@@ -1,0 +1,117 @@
+"""Links in plain text: the URL is taken, the sentence around it is not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from postwake_milter.rewrite.html_scan import apply_edits
+from postwake_milter.rewrite.links import LinkRules
+from postwake_milter.rewrite.text_plain import edit_text
+
+
+class _Mint:
+    def click_url(self, link: int, destination: str) -> str:
+        return f"https://t.example/c/{link}"
+
+
+RULES = LinkRules(
+    own_hosts=frozenset({"t.example"}),
+    excluded_hosts=("*.internal",),
+    unsubscribe_targets=frozenset({"https://e.com/u?x"}),
+)
+OURS = b"https://t.example/c/0"
+
+FOUND = [
+    pytest.param(b"see https://e.com/a now", b"https://e.com/a", id="plain"),
+    pytest.param(b"https://e.com/a.\r\n", b"https://e.com/a", id="full-stop"),
+    pytest.param(b"Go to https://e.com/a, or not", b"https://e.com/a", id="comma"),
+    pytest.param(b"(https://e.com/a)", b"https://e.com/a", id="parentheses-around"),
+    pytest.param(b"https://e.com/A_(b)", b"https://e.com/A_(b)", id="parentheses-inside"),
+    pytest.param(b"(see https://e.com/A_(b)).", b"https://e.com/A_(b)", id="both"),
+    pytest.param(b"[x](https://e.com/a)!", b"https://e.com/a", id="markdown"),
+    pytest.param(b"<https://e.com/a.>", b"https://e.com/a.", id="angle-brackets-take-all"),
+    pytest.param(b"<URL:https://e.com/a>", b"https://e.com/a", id="rfc3986-appendix-c"),
+    pytest.param(b'"https://e.com/a"', b"https://e.com/a", id="quotes"),
+    pytest.param(b"*https://e.com/a*", b"https://e.com/a", id="bold"),
+    pytest.param(b"HTTP://E.com/?a=b&c=d;e", b"HTTP://E.com/?a=b&c=d;e", id="upper-case-and-query"),
+    pytest.param(b"Link:https://e.com/a?!", b"https://e.com/a", id="after-a-colon"),
+    pytest.param(b"https://e.com/reset?t=a_b-c~d%20e\n", b"https://e.com/reset?t=a_b-c~d%20e", id="token"),
+    pytest.param(b"a https://e.com/long \r\nflowed", b"https://e.com/long", id="flowed-line-ends-with-its-space"),
+    pytest.param("\u201ehttps://e.com/a\u201c".encode()[3:], None, id="curly-quote-after"),
+]
+
+
+@pytest.mark.parametrize(("text", "url"), FOUND)
+def test_where_a_url_ends(text: bytes, url: bytes | None) -> None:
+    """Exactly the URL is replaced; punctuation and brackets of the sentence stay where they were."""
+    result = edit_text(text, RULES, _Mint())
+
+    if url is None:
+        assert not result.edits
+        return
+    assert apply_edits(text, result.edits) == text.replace(url, OURS)
+    assert [link.url for link in result.links] == [url.decode()]
+
+
+SKIPPED = [
+    pytest.param(b"> https://e.com/a\r\n", "quoted", id="quoted"),
+    pytest.param(b"x\r\n>> on https://e.com/a\r\n", "quoted", id="quoted-twice"),
+    pytest.param(b"https://t.example/c/abc", "own-host", id="own-host"),
+    pytest.param(b"https://wiki.internal/", "excluded", id="excluded"),
+    pytest.param(b"https://e.com/u?x", "unsubscribe", id="unsubscribe"),
+    pytest.param(b"https://e.com/{{name}}", "template", id="template"),
+    pytest.param(b"https:///path", "malformed", id="no-host"),
+    pytest.param(b"foo=https://e.com/a", "embedded-url", id="in-a-word"),
+    pytest.param(b"<https://e.com/a\r\nb>", "broken-url", id="broken-in-angle-brackets"),
+    pytest.param("https://e.com/\u00e4".encode(), "charset", id="outside-ascii"),
+    pytest.param(b'https://e.com/a[[data-msys-clicktrack="0"]] x', "opt-out", id="sparkpost-opt-out"),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), SKIPPED)
+def test_skips_have_names(text: bytes, reason: str) -> None:
+    """What is not a link to wrap stays as it is, and is counted under its reason."""
+    result = edit_text(text, RULES, _Mint())
+
+    assert result.skipped == {reason: 1}
+    assert not result.links
+    assert apply_edits(text, result.edits) == text.replace(b'[[data-msys-clicktrack="0"]]', b"")
+
+
+def test_delsp_joins_lines_so_the_url_goes_on() -> None:
+    """With DelSp=yes a URL before a flowed break is only half a URL; elsewhere in the text it is a whole one."""
+    text = b"https://e.com/first \r\nhalf\r\nhttps://e.com/whole\r\n"
+    result = edit_text(text, RULES, _Mint(), delsp=True)
+
+    assert [link.url for link in result.links] == ["https://e.com/whole"]
+    assert result.skipped == {"broken-url": 1}
+
+
+def test_links_are_numbered_on() -> None:
+    """Numbers go on from the parts before, in order, and lines are never joined or broken."""
+    text = b"https://e.com/1\r\n\r\nhttps://e.com/2 https://e.com/3"
+    result = edit_text(text, RULES, _Mint(), first_link=4)
+
+    assert [link.index for link in result.links] == [4, 5, 6]
+    assert apply_edits(text, result.edits).count(b"\r\n") == 2
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [b"http://", b"https://e.com/ ", b"https://e.com/)", b")", b"[[data-msys-clicktrack", b"https://a[[", b"<https://e.com/a\n", b"https://e.com/" + b")" * 50],
+    ids=["schemes", "links", "brackets", "closing", "opt-outs", "half-opt-outs", "broken", "many-brackets"],
+)  # fmt: skip
+def test_time_is_linear(shape: bytes) -> None:
+    """Eight times the input takes at most some twenty times as long, whatever its shape."""
+
+    def seconds(count: int) -> float:
+        text = shape * count
+        best = float("inf")
+        for _ in range(3):
+            begun = time.perf_counter()
+            edit_text(text, RULES, _Mint())
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    assert seconds(16_000) < 20 * seconds(2_000) + 0.05

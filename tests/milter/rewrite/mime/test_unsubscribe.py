@@ -1,0 +1,52 @@
+"""List-Unsubscribe is added or wrapped with one click, and nothing the sender wrote is lost."""
+
+from __future__ import annotations
+
+import pytest
+from postwake_milter.rewrite.unsubscribe import list_unsubscribe, targets
+
+
+class _Mint:
+    def unsubscribe_url(self, original: str | None) -> str:
+        return "https://t.example/u/" + ("-" if original is None else original.replace("://", "."))
+
+
+OWN = frozenset({"t.example"})
+TABLE = [
+    pytest.param("add", None, b"<https://t.example/u/->", id="add-to-nothing"),
+    pytest.param("add", b" <mailto:u@e.com>", b"<https://t.example/u/->,\n <mailto:u@e.com>", id="add-to-mailto"),
+    pytest.param("add", b" <https://e.com/u>", "has-own", id="add-leaves-the-senders-own"),
+    pytest.param("wrap", None, b"<https://t.example/u/->", id="wrap-nothing"),
+    pytest.param("wrap", b" <https://e.com/u>", b"<https://t.example/u/https.e.com/u>", id="wrap"),
+    pytest.param(
+        "wrap",
+        b" <mailto:u@e.com?subject=x>,\r\n\t<http://e.com/a>, <https://e.com/b>",
+        b"<https://t.example/u/https.e.com/b>,\n <mailto:u@e.com?subject=x>",
+        id="wrap-prefers-https-keeps-mailto",
+    ),
+    pytest.param("wrap", b" <https://e.com/\r\n  long>", b"<https://t.example/u/https.e.com/long>", id="folded-inside"),
+    pytest.param("wrap", b" <https://t.example/u/x>", "own-host", id="already-ours"),
+    pytest.param("wrap", b" https://e.com/u", "malformed", id="no-brackets"),
+    pytest.param("wrap", b" <https://e.com/\x01>", "malformed", id="control-character"),
+    pytest.param("wrap", b" <https://e.com/" + b"x" * 1000 + b">", "too-long", id="too-long-for-a-line"),
+    pytest.param("add", b" ", b"<https://t.example/u/->", id="empty-field"),
+]
+
+
+@pytest.mark.parametrize(("how", "value", "expected"), TABLE)
+def test_list_unsubscribe(how: str, value: bytes | None, expected: bytes | str) -> None:
+    """RFC 2369 lists read right, RFC 8058's address goes first, and mailto stays."""
+    fields = [] if value is None else [(b"List-Unsubscribe", value)]
+    result = list_unsubscribe(fields, "wrap" if how == "wrap" else "add", OWN, _Mint())
+
+    assert (result.value if isinstance(expected, bytes) else result.skipped) == expected
+
+
+def test_targets_of_several_fields() -> None:
+    """Every address of every field counts, so that the link in the body is recognised."""
+    fields = [
+        (b"list-unsubscribe", b" <https://e.com/1>, <mailto:x@e.com>"),
+        (b"List-Unsubscribe", b" <https://e.com/2>"),
+    ]
+
+    assert targets(fields) == ["https://e.com/1", "mailto:x@e.com", "https://e.com/2"]
