@@ -24,6 +24,11 @@ MAX_JUDGED_CHARS = 2048
 """Rules see this much of a message: the longest replies of the large providers are below a thousand characters, and
 the cost of a few hundred regular expressions on a text made to be slow stays bounded."""
 
+# Before RCPT TO the server has not heard of the recipient: "unknown user" then speaks of the sender or of a login. Only
+# that the whole domain takes no mail can be said earlier (RFC 7504), though not in answer to the sender's address.
+_SENDER_STAGES = frozenset({"MAIL FROM", "AUTH"})
+_EARLY_STAGES = frozenset({"connect", "greeting", "EHLO", "HELO", "LHLO", "STARTTLS"})
+
 _UNCLASSIFIED_ADVICE = "No rule knows this reply: read it, and add a rule of your own if it comes often."
 _EXPIRED_ADVICE = (
     "The queue lifetime ended before the mail could be delivered: see the earlier deferrals for the reason."
@@ -170,7 +175,13 @@ class Classifier:
                 continue
             if rule.host is not None and rule.id not in host_rules:
                 continue
+            if rule.fault == "recipient" and (
+                stage in _SENDER_STAGES or (stage in _EARLY_STAGES and rule.category != "bad-domain")
+            ):
+                continue
             if rule.match is not None and not rule.match.search(said):
+                continue
+            if rule.unless is not None and rule.unless.search(said):
                 continue
             yield rule
 

@@ -220,7 +220,7 @@ _relayed = (
 _prefix = pp.Suppress(
     pp.Regex(
         # The type of a Diagnostic-Code, with PowerMTA's bounce columns before it.
-        r"(?:[a-z0-9.,() -]{0,80}(?:smtp|x-postfix|x-unix);\s*"
+        rf"(?:(?!{_CODE}[- ])[a-z0-9.,() -]{{0,80}}(?:smtp|x-postfix|x-unix);\s*"
         r"|delivery temporarily suspended:"
         r"|(?:routing )?defer \(-?\d+\)(?: DT=\S+)?:?"
         r"|\(-?\d+\):?(?= )"
@@ -233,11 +233,14 @@ _REPLY = pp.ZeroOrMore(_prefix) + (_postfix | _exim | _relayed | _said)
 
 # --- the fast ways ---------------------------------------------------------------------------------------------------
 
+_PLAIN = r"(?![(#'\"\d\s-])"  # what begins like a code, a quotation or a continuation is the grammar's business
 _FAST_SAID = re.compile(
-    rf"host (?P<host>[\ue000-\ue0ff]) said: (?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN})? ?(?P<message>[^\\\n]*?)\s*"
+    rf"host (?P<host>[\ue000-\ue0ff]) said: (?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN})? ?(?P<message>{_PLAIN}[^\\\n]*?)\s*"
     r"(?:\(in reply to (?P<stage>[A-Za-z ]{2,40}?)(?: command)?\))?"
 )
-_FAST_BARE = re.compile(rf"(?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN}) (?P<message>[^\\\n]*)")
+_FAST_BARE = re.compile(
+    rf"(?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN}) (?P<message>{_PLAIN}(?!.*(?:said:|<<<|returned))[^\\\n]*)", re.IGNORECASE
+)
 
 
 def _fast(template: str) -> Reply | None:

@@ -45,6 +45,7 @@ CATEGORIES = frozenset(
 _RULE_KEYS = {
     "id": True,
     "match": False,
+    "unless": False,
     "code": False,
     "dsn": False,
     "host": False,
@@ -86,7 +87,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: what must hold (every condition that is not None), and the verdict if it does.
+    """One rule: what must hold (every condition that is not None; `unless` must not), and the verdict if it does.
 
     `needles` are lower-case literals one of which every text that `match` finds contains (None: not known); they
     spare most rules their regular expression.
@@ -94,6 +95,7 @@ class Rule:
 
     id: str
     match: re.Pattern[str] | None
+    unless: re.Pattern[str] | None
     code: re.Pattern[str] | None
     dsn: re.Pattern[str] | None
     host: re.Pattern[str] | None
@@ -239,7 +241,9 @@ def _rule(number: int, table: object, source: str, providers: set[str], problems
             f"{where}: category {table['category']!r} says nothing about the address, "
             "but kind 'hard' with fault 'recipient' would call it dead"
         )
-    patterns = {name: _pattern(table, name, where, problems) for name in ("match", "code", "dsn", "host", "stage")}
+    patterns = {
+        name: _pattern(table, name, where, problems) for name in ("match", "unless", "code", "dsn", "host", "stage")
+    }
     examples = table.get("example", [])
     examples = [examples] if isinstance(examples, str) else examples
     if not isinstance(examples, list) or not all(isinstance(example, str) for example in examples):
@@ -252,6 +256,7 @@ def _rule(number: int, table: object, source: str, providers: set[str], problems
     return Rule(
         id=table["id"],
         match=match,
+        unless=patterns["unless"],
         code=patterns["code"],
         dsn=patterns["dsn"],
         host=patterns["host"],
@@ -302,7 +307,8 @@ def needles(pattern: str) -> tuple[str, ...] | None:
         if len(literal) >= _LONG_NEEDLE or (literal and not choices and len(literal) >= _MIN_NEEDLE):
             found.add(literal)
         elif choices:
-            found.update(min(choices, key=len))
+            fewest = min(choices, key=len)
+            found.update(fewest)
         else:
             return None
     return tuple(sorted(found))
