@@ -145,7 +145,18 @@ def create_app(
     route("/robots.txt", "robots", lambda: _answer(200, ROBOTS, (_PLAIN,)), ("GET", "HEAD"))
 
     app.register_error_handler(HTTPException, _failed)
+    app.wsgi_app = _without_host(app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+def _without_host(wsgi_app: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep the Host header from Werkzeug, which refuses some: no answer depends on it, so no reader should."""
+
+    def inner(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ["HTTP_HOST"] = "localhost"
+        return wsgi_app(environ, start_response)
+
+    return inner
 
 
 def _failed(error: HTTPException) -> Response:

@@ -2,7 +2,7 @@
 
 Purpose
     The parent owns the signals, the metrics listener and readiness; each worker process has its own Flask
-    application, writer thread, spool and store connection, made after the fork because none of them survives one.
+    application, writer thread, spool and store connection, made in the worker because none of them survives a fork.
 
 Security
     Listens on a UNIX socket (mode 0660: what may connect may also say who the reader is), on loopback, or on the
@@ -23,6 +23,7 @@ from __future__ import annotations
 import ctypes
 import http.client
 import logging
+import multiprocessing
 import multiprocessing.util
 import os
 import shutil
@@ -47,7 +48,7 @@ from prometheus_client import CollectorRegistry
 from postwake import metrics
 from postwake.config import Config, parse_listener, require_tracking
 from postwake.errors import StoreUnavailableError, UnavailableError
-from postwake.service import notify, watchdog_s
+from postwake.service import notify, set_up_logging, watchdog_s
 from postwake.store.connection import open_reader
 from postwake.store.recorder import Recorder
 from postwake_pixelserver.app import Settings, create_app
@@ -87,16 +88,21 @@ def serve(config: Config, origin: str = "configuration") -> None:
         server = _make_server(config, listener)
         server.on_startup(partial(_start_watching, listener))
         server.on_shutdown(lambda: notify("STOPPING=1"))
-        server.serve(target_loader=partial(make_worker, config, directory), wrap_loader=False)
+        # Not fork: this process has threads (metrics, readiness), and a lock one of them holds at that moment would
+        # stay locked in the worker for ever. That was seen: a worker that never answered.
+        multiprocessing.set_start_method("spawn", force=True)
+        level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
+        server.serve(target_loader=partial(make_worker, config, directory, level), wrap_loader=False)
     finally:
         if stop_metrics is not None:
             stop_metrics()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def make_worker(config: Config, metrics_directory: Path) -> Flask:
+def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Flask:
     """Make one worker's application and everything behind it; runs in the worker, on its main thread."""
     _die_with_parent()
+    set_up_logging(log_level)
     live = LiveState(partial(read_live, config))
     signal.signal(signal.SIGHUP, lambda *_: live.reload())
     recorder = Recorder(
@@ -117,7 +123,7 @@ def make_worker(config: Config, metrics_directory: Path) -> Flask:
         recorder.close()
         publisher.close()
 
-    # atexit does not run in a forked worker; this does, after granian has answered what it had accepted.
+    # atexit does not run in a worker of multiprocessing; this does, after granian has answered what it had accepted.
     multiprocessing.util.Finalize(None, leave, exitpriority=10)
     settings = Settings(
         prefixes=prefixes(config),
