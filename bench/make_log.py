@@ -28,19 +28,31 @@ PROVIDERS = [
     ("customer.example", "mx.customer.example[198.51.100.17]:25"),
 ]
 DEFERRALS = [
-    ("4.2.0", "host {relay} said: 450 4.2.0 <{to}>: Recipient address rejected: Greylisted, see http://postgrey.schweikert.ch/help/{domain}.html (in reply to RCPT TO command)"),
-    ("4.7.0", "host {relay} said: 421-4.7.0 [203.0.113.9      15] Our system has detected an unusual rate of 421-4.7.0 unsolicited mail originating from your IP address. 421 4.7.0 rate limited. {token} - gsmtp (in reply to end of DATA command)"),
+    (
+        "4.2.0",
+        "host {relay} said: 450 4.2.0 <{to}>: Recipient address rejected: Greylisted, see http://postgrey.schweikert.ch/help/{domain}.html (in reply to RCPT TO command)",
+    ),
+    (
+        "4.7.0",
+        "host {relay} said: 421-4.7.0 [203.0.113.9      15] Our system has detected an unusual rate of 421-4.7.0 unsolicited mail originating from your IP address. 421 4.7.0 rate limited. {token} - gsmtp (in reply to end of DATA command)",
+    ),
     ("4.4.1", "connect to {relay}: Connection timed out"),
     ("4.4.2", "lost connection with {relay} while receiving the initial server greeting"),
     ("4.3.0", "Host or domain name not found. Name service error for name={domain} type=MX: Host not found, try again"),
 ]
 BOUNCES = [
-    ("5.1.1", "host {relay} said: 550-5.1.1 The email account that you tried to reach does not exist. Please try 550-5.1.1 double-checking the recipient's email address for typos or 550 5.1.1  https://support.google.com/mail/?p=NoSuchUser {token} - gsmtp (in reply to RCPT TO command)"),
-    ("5.7.1", "host {relay} said: 554 5.7.1 Service unavailable; Client host [203.0.113.9] blocked using zen.spamhaus.org (in reply to RCPT TO command)"),
+    (
+        "5.1.1",
+        "host {relay} said: 550-5.1.1 The email account that you tried to reach does not exist. Please try 550-5.1.1 double-checking the recipient's email address for typos or 550 5.1.1  https://support.google.com/mail/?p=NoSuchUser {token} - gsmtp (in reply to RCPT TO command)",
+    ),
+    (
+        "5.7.1",
+        "host {relay} said: 554 5.7.1 Service unavailable; Client host [203.0.113.9] blocked using zen.spamhaus.org (in reply to RCPT TO command)",
+    ),
     ("5.4.4", "Host or domain name not found. Name service error for name={domain} type=AAAA: Host not found"),
     ("5.2.2", "host {relay} said: 552 5.2.2 Mailbox full (in reply to RCPT TO command)"),
 ]
-NAMES = "anna bert carla dieter emma franz greta hans ines jan karin lars maria nils olga paul".split()
+NAMES = ["anna", "bert", "carla", "dieter", "emma", "franz", "greta", "hans", "ines", "jan", "karin", "lars", "maria", "nils", "olga", "paul"]
 
 
 def seconds(value: float) -> str:
@@ -86,19 +98,37 @@ class LogMaker:
             client = f"app{r.randrange(9)}.shop.example[10.0.{r.randrange(9)}.{r.randrange(250)}]"
             self.put(at_s, "postfix/smtpd", f"connect from {client}")
             if r.random() < 0.5:
-                self.put(at_s, "postfix/submission/smtpd", f"{queue_id}: client={client}, sasl_method=PLAIN, sasl_username=shop")
+                self.put(
+                    at_s,
+                    "postfix/submission/smtpd",
+                    f"{queue_id}: client={client}, sasl_method=PLAIN, sasl_username=shop",
+                )
             else:
                 self.put(at_s, "postfix/smtpd", f"{queue_id}: client={client}")
-            self.put(at_s + 0.08, "postfix/smtpd", f"disconnect from {client} ehlo=1 auth=1 mail=1 rcpt=1 data=1 quit=1 commands=6")
+            self.put(
+                at_s + 0.08,
+                "postfix/smtpd",
+                f"disconnect from {client} ehlo=1 auth=1 mail=1 rcpt=1 data=1 quit=1 commands=6",
+            )
         elif kind < 0.9:
             client = f"mail{r.randrange(99)}.partner.example[198.51.100.{r.randrange(250)}]"
             self.put(at_s, "postfix/smtpd", f"connect from {client}")
-            self.put(at_s, "postfix/smtpd", f"Anonymous TLS connection established from {client}: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)")
+            self.put(
+                at_s,
+                "postfix/smtpd",
+                f"Anonymous TLS connection established from {client}: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)",
+            )
             self.put(at_s + 0.02, "postfix/smtpd", f"{queue_id}: client={client}")
-            self.put(at_s + 0.09, "postfix/smtpd", f"disconnect from {client} ehlo=2 starttls=1 mail=1 rcpt=1 data=1 quit=1 commands=7")
+            self.put(
+                at_s + 0.09,
+                "postfix/smtpd",
+                f"disconnect from {client} ehlo=2 starttls=1 mail=1 rcpt=1 data=1 quit=1 commands=7",
+            )
         else:
             self.put(at_s, "postfix/pickup", f"{queue_id}: uid=33 from=<www-data>")
-        self.put(at_s + 0.03, "postfix/cleanup", f"{queue_id}: message-id=<{self.token()}.{r.randrange(9999)}@shop.example>")
+        self.put(
+            at_s + 0.03, "postfix/cleanup", f"{queue_id}: message-id=<{self.token()}.{r.randrange(9999)}@shop.example>"
+        )
         if r.random() < 0.3:
             self.put(at_s + 0.04, "opendkim", f"{queue_id}: DKIM-Signature field added (s=mail, d=shop.example)")
         recipients = [self.address() for _ in range(r.choices([1, 2, 3, 5], weights=[88, 7, 3, 2])[0])]
@@ -122,7 +152,11 @@ class LogMaker:
         while fate < 0.08:
             dsn, text = r.choice(DEFERRALS)
             where = relay if "said" in text else "none"
-            self.put(done_s, "postfix/smtp", f"{head}relay={where}, {self.delays(done_s - at_s)}, dsn={dsn}, status=deferred ({text.format(**fill)})")
+            self.put(
+                done_s,
+                "postfix/smtp",
+                f"{head}relay={where}, {self.delays(done_s - at_s)}, dsn={dsn}, status=deferred ({text.format(**fill)})",
+            )
             done_s += r.choice([300, 600, 1200])
             self.put(done_s, "postfix/qmgr", active)
             done_s += 1.0
@@ -130,24 +164,50 @@ class LogMaker:
         if fate > 0.97:
             dsn, text = r.choice(BOUNCES)
             where = relay if "said" in text else "none"
-            self.put(done_s, "postfix/smtp", f"{head}relay={where}, {self.delays(done_s - at_s)}, dsn={dsn}, status=bounced ({text.format(**fill)})")
+            self.put(
+                done_s,
+                "postfix/smtp",
+                f"{head}relay={where}, {self.delays(done_s - at_s)}, dsn={dsn}, status=bounced ({text.format(**fill)})",
+            )
             notice = self.queue_id(done_s)
             self.put(done_s + 0.01, "postfix/cleanup", f"{notice}: message-id=<{self.token()}@{HOST}>")
             self.put(done_s + 0.02, "postfix/bounce", f"{queue_id}: sender non-delivery notification: {notice}")
             self.put(done_s + 0.03, "postfix/qmgr", f"{notice}: from=<>, size=2412, nrcpt=1 (queue active)")
-            self.put(done_s + 0.2, "postfix/local", f"{notice}: to=<bounce@shop.example>, relay=local, delay=0.1, delays=0.05/0/0/0.05, dsn=2.0.0, status=sent (delivered to maildir)")
+            self.put(
+                done_s + 0.2,
+                "postfix/local",
+                f"{notice}: to=<bounce@shop.example>, relay=local, delay=0.1, delays=0.05/0/0/0.05, dsn=2.0.0, status=sent (delivered to maildir)",
+            )
             self.put(done_s + 0.21, "postfix/qmgr", f"{notice}: removed")
             return done_s + 0.02
         if fate > 0.87:
             reply = f"250 2.0.0 <{to}> {self.token()} Saved"
-            self.put(done_s, "postfix/lmtp", f"{head}relay={HOST}.shop.example[private/dovecot-lmtp], {self.delays(done_s - at_s)}, dsn=2.0.0, status=sent ({reply})")
-            self.put(done_s, "dovecot", f"lmtp({to})<{r.randrange(9999)}><{self.token()}>: sieve: msgid=<{self.token()}@x>: stored mail into mailbox 'INBOX'")
+            self.put(
+                done_s,
+                "postfix/lmtp",
+                f"{head}relay={HOST}.shop.example[private/dovecot-lmtp], {self.delays(done_s - at_s)}, dsn=2.0.0, status=sent ({reply})",
+            )
+            self.put(
+                done_s,
+                "dovecot",
+                f"lmtp({to})<{r.randrange(9999)}><{self.token()}>: sieve: msgid=<{self.token()}@x>: stored mail into mailbox 'INBOX'",
+            )
             return done_s
         if r.random() < 0.5:
-            self.put(done_s - 0.05, "postfix/smtp", f"Trusted TLS connection established to {relay}: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)")
+            self.put(
+                done_s - 0.05,
+                "postfix/smtp",
+                f"Trusted TLS connection established to {relay}: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)",
+            )
         service = "postfix/relay/smtp" if r.random() < 0.1 else "postfix/smtp"
-        reply = f"250 2.0.0 OK  {int(done_s)} {self.token()} - gsmtp" if "google" in relay else f"250 2.0.0 Ok: queued as {self.queue_id(done_s)}"
-        self.put(done_s, service, f"{head}relay={relay}, {self.delays(done_s - at_s)}, dsn=2.0.0, status=sent ({reply})")
+        reply = (
+            f"250 2.0.0 OK  {int(done_s)} {self.token()} - gsmtp"
+            if "google" in relay
+            else f"250 2.0.0 Ok: queued as {self.queue_id(done_s)}"
+        )
+        self.put(
+            done_s, service, f"{head}relay={relay}, {self.delays(done_s - at_s)}, dsn=2.0.0, status=sent ({reply})"
+        )
         return done_s
 
     def delays(self, delay_s: float) -> str:
@@ -166,20 +226,36 @@ class LogMaker:
             self.put(at_s + 0.2, "postfix/postscreen", f"DISCONNECT [{ip}]:41234")
         elif kind < 0.45:
             self.put(at_s, "postfix/smtpd", f"connect from unknown[{ip}]")
-            self.put(at_s + 0.3, "postfix/smtpd", f"warning: unknown[{ip}]: SASL LOGIN authentication failed: UGFzc3dvcmQ6")
+            self.put(
+                at_s + 0.3, "postfix/smtpd", f"warning: unknown[{ip}]: SASL LOGIN authentication failed: UGFzc3dvcmQ6"
+            )
             self.put(at_s + 0.4, "postfix/smtpd", f"lost connection after AUTH from unknown[{ip}]")
             self.put(at_s + 0.4, "postfix/smtpd", f"disconnect from unknown[{ip}] ehlo=1 auth=0/1 commands=1/2")
         elif kind < 0.65:
             to = f"{r.choice(NAMES)}@shop.example"
             self.put(at_s, "postfix/smtpd", f"connect from unknown[{ip}]")
-            self.put(at_s + 0.3, "postfix/smtpd", f"NOQUEUE: reject: RCPT from unknown[{ip}]: 554 5.7.1 Service unavailable; Client host [{ip}] blocked using zen.spamhaus.org; https://www.spamhaus.org/query/ip/{ip}; from=<spam@{self.token()}.example> to=<{to}> proto=ESMTP helo=<[{ip}]>")
-            self.put(at_s + 0.4, "postfix/smtpd", f"disconnect from unknown[{ip}] ehlo=1 mail=1 rcpt=0/1 quit=1 commands=3/4")
+            self.put(
+                at_s + 0.3,
+                "postfix/smtpd",
+                f"NOQUEUE: reject: RCPT from unknown[{ip}]: 554 5.7.1 Service unavailable; Client host [{ip}] blocked using zen.spamhaus.org; https://www.spamhaus.org/query/ip/{ip}; from=<spam@{self.token()}.example> to=<{to}> proto=ESMTP helo=<[{ip}]>",
+            )
+            self.put(
+                at_s + 0.4, "postfix/smtpd", f"disconnect from unknown[{ip}] ehlo=1 mail=1 rcpt=0/1 quit=1 commands=3/4"
+            )
         elif kind < 0.75:
             self.put(at_s, "postfix/anvil", f"statistics: max connection rate 1/60s for (smtp:{ip}) at Mar  1 00:00:00")
             self.put(at_s, "postfix/anvil", f"statistics: max connection count 1 for (smtp:{ip}) at Mar  1 00:00:00")
         elif kind < 0.95:
-            self.put(at_s, "dovecot", f"imap-login: Login: user=<{r.choice(NAMES)}>, method=PLAIN, rip={ip}, lip=203.0.113.9, mpid={r.randrange(9999)}, TLS, session=<{self.token()}>")
-            self.put(at_s + 2, "dovecot", f"imap({r.choice(NAMES)})<1><{self.token()}>: Disconnected: Logged out in=120 out=900 deleted=0 expunged=0")
+            self.put(
+                at_s,
+                "dovecot",
+                f"imap-login: Login: user=<{r.choice(NAMES)}>, method=PLAIN, rip={ip}, lip=203.0.113.9, mpid={r.randrange(9999)}, TLS, session=<{self.token()}>",
+            )
+            self.put(
+                at_s + 2,
+                "dovecot",
+                f"imap({r.choice(NAMES)})<1><{self.token()}>: Disconnected: Logged out in=120 out=900 deleted=0 expunged=0",
+            )
         else:
             self.put(at_s, "postfix/smtp", f"connect to mx.gone.example[{ip}]:25: Connection refused")
 
@@ -213,7 +289,11 @@ def main() -> None:
         if int(at_s) != second:
             second = int(at_s)
             moment = datetime.fromtimestamp(second, tz=UTC)
-            stamp = f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S}" if options.stamps == "traditional" else f"{moment:%Y-%m-%dT%H:%M:%S}"
+            stamp = (
+                f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S}"
+                if options.stamps == "traditional"
+                else f"{moment:%Y-%m-%dT%H:%M:%S}"
+            )
         if options.stamps == "traditional":
             out.write(f"{stamp} {line}")
         else:

@@ -1,6 +1,6 @@
 """How many lines a second the line grammar reads, alone: no store, no correlation.
 
-    python bench/parse_log.py FILE…
+python bench/parse_log.py FILE…
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main() -> None:
         seconds = time.perf_counter() - began
         tally = grammar.tally
         records = sum(tally.records.values())
-        print(f"{name}: {tally.lines} lines, {records} records, {tally.unparsed} unparsed, {seconds:.2f} s, {tally.lines / seconds:,.0f} lines/s")
+        print(
+            f"{name}: {tally.lines} lines, {records} records, {tally.unparsed} unparsed, {seconds:.2f} s, {tally.lines / seconds:,.0f} lines/s"
+        )
 
 
 if __name__ == "__main__":

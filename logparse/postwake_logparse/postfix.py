@@ -118,7 +118,16 @@ class PostfixGrammar:
                     gc.enable()
             yield from records
 
-    def parse_entry(self, body: str, *, at_us: int, host: str, tag: str, offset: int = 0) -> Record | None:
+    def parse_entry(
+        self,
+        body: str,
+        *,
+        at_us: int,
+        host: str,
+        tag: str,
+        pid: str = "",
+        offset: int = 0,
+    ) -> Record | None:
         """The record of one entry whose prefix is apart already (journald), or None; counted like a line."""
         self.tally.lines += 1
         record = self._entry(body, at_us, host, tag, offset)
@@ -191,7 +200,9 @@ class PostfixGrammar:
                 )
             elif kind == _QUEUED:
                 sender, size, nrcpt = match.group(*_QUEUED_GROUPS)
-                append(_new(Queued, (at_us, host, program, queue_id, sender, int(size), int(nrcpt), base + match.start())))
+                append(
+                    _new(Queued, (at_us, host, program, queue_id, sender, int(size), int(nrcpt), base + match.start()))
+                )
             elif kind == _REMOVED and program.service != "postsuper":
                 append(_new(Removed, (at_us, host, program, queue_id, base + match.start())))
             elif kind == _MESSAGE_ID:
@@ -275,5 +286,3 @@ class PostfixGrammar:
             self.tally.shapes["other program"] += 1
             return None
         return self._rare(body, at_us, host, program, offset)
-
-

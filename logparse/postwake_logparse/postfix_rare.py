@@ -76,7 +76,27 @@ _REFUSALS = frozenset({"reject", "milter-reject", "proxy-reject", "discard", "mi
 _HOLDS = frozenset({"hold", "milter-hold"})
 # What these log has been allowed through; the mail's fate is in other lines.
 _REMARKS = frozenset(
-    ["reject_warning", "warning", "info", "filter", "redirect", "prepend", "replace", "bcc", "strip", "ignore", "pass", "proxy-accept", "milter-header-redirect", "milter-quarantine", "delay", "dunno", "delete", "client", "trigger"]
+    [
+        "reject_warning",
+        "warning",
+        "info",
+        "filter",
+        "redirect",
+        "prepend",
+        "replace",
+        "bcc",
+        "strip",
+        "ignore",
+        "pass",
+        "proxy-accept",
+        "milter-header-redirect",
+        "milter-quarantine",
+        "delay",
+        "dunno",
+        "delete",
+        "client",
+        "trigger",
+    ]
 )
 STATUS = {"sent": SENT, "deferred": DEFERRED, "bounced": BOUNCED, "SOFTBOUNCE": DEFERRED, "softbounce": DEFERRED}
 
