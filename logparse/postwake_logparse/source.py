@@ -100,7 +100,10 @@ class Source(Protocol):
         """Return after *timeout_s* seconds, or earlier when there may be something to read."""
 
     def lag_bytes(self) -> int:
-        """How many bytes there are that ``read`` has not returned yet; an estimate where files are compressed."""
+        """How many bytes there are that ``read`` has not returned yet; an estimate where files are compressed.
+
+        The one method that another thread may call, for metrics.
+        """
 
     def close(self) -> None:
         """Release files, threads and subprocesses. Calling it twice is fine."""

@@ -168,15 +168,18 @@ class FileSource:
 
     def lag_bytes(self) -> int:
         """See :class:`~postwake_logparse.source.Source`."""
+        lag = 0
         try:
-            lag = sum(item.file.reader.remaining_bytes(0) for item in self._queue)
-            if self._current is not None:
-                lag += self._current.reader.remaining_bytes(self._state.offset)
+            # Metrics ask from a thread of their own: look at copies, and forgive what was closed meanwhile.
+            current = self._current
+            lag += sum(item.file.reader.remaining_bytes(0) for item in tuple(self._queue))
+            if current is not None:
+                lag += current.reader.remaining_bytes(self._state.offset)
             info = self.path.stat()
-            if self._current is None or (info.st_dev, info.st_ino) != self._current.identity:
+            if current is None or (info.st_dev, info.st_ino) != current.identity:
                 lag += info.st_size
-        except OSError:
-            pass  # nothing under the name now: what is open is all there is
+        except (OSError, ValueError):
+            pass  # nothing under the name now, or closed: what was added up so far is all there is
         return lag
 
     def close(self) -> None:
