@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from postwake_milter.rewrite.engine import Plan
 
 _HERE = Path(__file__).parent

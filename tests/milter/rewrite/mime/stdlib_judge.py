@@ -1,7 +1,7 @@
 """A judge of rewriting that shares nothing with the code under test: the standard library's email, and html5lib.
 
-:func:`check` takes a message before and after and raises :class:`Changed` if anything differs that is not a link, a
-pixel or a field of ours. The tests load it, and so does bench/fuzz_rewrite.py.
+:func:`check` takes a message before and after and raises :class:`ChangedError` if anything differs that is no link,
+pixel or field of ours. The tests load it, and so does bench/fuzz_rewrite.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OPT_OUTS = {
 _OUR_FIELDS = {"x-postwake-id", "list-unsubscribe", "list-unsubscribe-post", "content-transfer-encoding"}
 
 
-class Changed(AssertionError):
+class ChangedError(AssertionError):
     """A byte changed that should not have."""
 
 
@@ -58,12 +58,12 @@ def check(before: bytes, after: bytes, removed: set[str]) -> int:
     new = _parse(after)
     old_parts, new_parts = list(old.walk()), list(new.walk())
     if len(old_parts) != len(new_parts):
-        raise Changed(f"{len(old_parts)} parts became {len(new_parts)}")
+        raise ChangedError(f"{len(old_parts)} parts became {len(new_parts)}")
     edited = 0
     for index, (one, two) in enumerate(zip(old_parts, new_parts, strict=True)):
         _same_fields(one, two, _OUR_FIELDS | removed if index == 0 else {"content-transfer-encoding"})
         if (one.preamble, one.epilogue) != (two.preamble, two.epilogue):
-            raise Changed("preamble or epilogue differs")
+            raise ChangedError("preamble or epilogue differs")
         if one.is_multipart():
             continue
         if one.get_payload(decode=False) == two.get_payload(decode=False):
@@ -75,7 +75,7 @@ def check(before: bytes, after: bytes, removed: set[str]) -> int:
         elif one.get_content_type() == "text/plain":
             same_text(was, now)
         else:
-            raise Changed(f"a {one.get_content_type()} part differs")
+            raise ChangedError(f"a {one.get_content_type()} part differs")
     return edited
 
 
@@ -91,9 +91,9 @@ def _same_fields(one: email.message.Message, two: email.message.Message, ours: s
     was = [(name, value) for name, value in one.raw_items() if name.lower() not in ours]
     now = [(name, value) for name, value in two.raw_items() if name.lower() not in ours]
     if was != now:
-        raise Changed(f"fields differ: {was!r} became {now!r}")
+        raise ChangedError(f"fields differ: {was!r} became {now!r}")
     if one.get_unixfrom() != two.get_unixfrom():
-        raise Changed("the mbox line differs")
+        raise ChangedError("the mbox line differs")
 
 
 def _content(part: email.message.Message) -> str:
@@ -103,22 +103,22 @@ def _content(part: email.message.Message) -> str:
 
 
 def same_text(was: str, now: str) -> None:
-    """Raise Changed unless *now* is *was* with some URLs replaced by ours."""
+    """Raise ChangedError unless *now* is *was* with some URLs replaced by ours."""
     restored = _OURS.sub(lambda match: destination(match.group(1)), now)
     marker = re.compile(r'\[\[\s*data-msys-clicktrack\s*=\s*"?0"?\s*\]\]', re.IGNORECASE)
     if restored != was and restored != marker.sub("", was):
-        raise Changed(f"text differs: {_difference(was, restored)}")
+        raise ChangedError(f"text differs: {_difference(was, restored)}")
 
 
 def same_html(was: str, now: str) -> None:
-    """Raise Changed unless html5lib sees in *now* the document *was* but for links of ours and pixels."""
+    """Raise ChangedError unless html5lib sees in *now* the document *was* but for links of ours and pixels."""
     one, two = list(_events(was, pixels=False)), list(_events(now, pixels=True))
     one, two = _merge(one), _merge(two)
     if len(one) != len(two):
-        raise Changed(f"{len(one)} nodes became {len(two)}: {_first_difference(one, two)}")
+        raise ChangedError(f"{len(one)} nodes became {len(two)}: {_first_difference(one, two)}")
     for left, right in zip(one, two, strict=True):
         if left[0] != right[0] or not _same_node(left, right):
-            raise Changed(f"{left!r} became {right!r}")
+            raise ChangedError(f"{left!r} became {right!r}")
 
 
 _Event = tuple[Any, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postwake_milter.rewrite.charsets import _SAFE, editable
 
 TABLE = [
@@ -55,5 +56,8 @@ def test_markup_means_itself_in_every_listed_charset(name: str) -> None:
     assert kept == ascii_bytes.decode("ascii")
     for lead in range(0x80, 0x100):
         for markup in b"<>\"'=&":
-            text = bytes((lead, markup)).decode(name, "replace")
+            try:
+                text = bytes((lead, markup)).decode(name)
+            except UnicodeDecodeError:
+                continue  # such bytes do not round-trip and are never edited
             assert chr(markup) in text, (hex(lead), chr(markup))

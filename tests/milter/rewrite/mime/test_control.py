@@ -7,11 +7,25 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postwake.tokens import Privacy
 from postwake_milter.rewrite import control as module
 from postwake_milter.rewrite.control import MAX_JSON_BYTES, MAX_METADATA, MAX_TAGS, Control, read_control
 
 Expected = dict[str, object]
+
+SENDGRID_FOLDED = (
+    '{"category": ["a", "b"], "unique_args": {"u": "1"},\r\n "filters": {"clicktrack": {"settings": {"enable": 0}},'
+    ' "opentrack": {"settings": {"enable": 1}}}}'
+)
+SENDGRID_STRINGS = (
+    '{"category": "one", "filters": {"clicktrack": {"settings": {"enable": "1", "enable_text": true}},'
+    ' "subscriptiontrack": {"settings": {"enable": 1}}}}'
+)
+SPARKPOST = (
+    '{"campaign_id": "c", "tags": ["t"], "metadata": {"m": true},'
+    ' "options": {"open_tracking": false, "click_tracking": true}}'
+)
 
 DIALECTS = [
     pytest.param([("X-Track-Opens", "no")], {"track_opens": False}, id="own-opens-no"),
@@ -19,9 +33,13 @@ DIALECTS = [
     pytest.param([("X-Track-Text", "on")], {"track_text": True}, id="own-text"),
     pytest.param([("X-Track-Unsubscribe", "yes")], {"unsubscribe": True}, id="own-unsubscribe"),
     pytest.param([("X-Track-Privacy", "Anonymous")], {"privacy": Privacy.ANONYMOUS}, id="own-privacy"),
-    pytest.param([("X-Track-Privacy", "off"), ("X-Track-Privacy", "full")], {"privacy": Privacy.OFF}, id="privacy-strictest"),
+    pytest.param(
+        [("X-Track-Privacy", "off"), ("X-Track-Privacy", "full")], {"privacy": Privacy.OFF}, id="privacy-strictest"
+    ),
     pytest.param([("X-Tag", "a, b"), ("x-tag", "c")], {"tags": ("a", "b", "c")}, id="own-tags"),
-    pytest.param([("X-Campaign", "=?utf-8?q?Fr=C3=BChling?=")], {"campaign": "Fr\u00fchling"}, id="own-campaign-encoded"),
+    pytest.param(
+        [("X-Campaign", "=?utf-8?q?Fr=C3=BChling?=")], {"campaign": "Fr\u00fchling"}, id="own-campaign-encoded"
+    ),
     pytest.param([("X-Metadata-Order-ID", "42")], {"metadata": {"order-id": "42"}}, id="own-metadata"),
     pytest.param([("X-PM-TrackOpens", "true")], {"track_opens": True}, id="postmark-opens"),
     pytest.param([("X-PM-TrackLinks", "None")], {"track_clicks": False, "track_text": False}, id="postmark-none"),
@@ -31,33 +49,55 @@ DIALECTS = [
     pytest.param([("X-PM-Tag", "a, b")], {"tags": ("a, b",)}, id="postmark-tag-with-comma"),
     pytest.param([("X-PM-Metadata-color", "blue")], {"metadata": {"color": "blue"}}, id="postmark-metadata"),
     pytest.param([("X-Mailgun-Track", "no")], {"track_opens": False, "track_clicks": False}, id="mailgun-both"),
-    pytest.param([("X-Mailgun-Track-Clicks", "htmlonly")], {"track_clicks": True, "track_text": False}, id="mailgun-htmlonly"),
+    pytest.param(
+        [("X-Mailgun-Track-Clicks", "htmlonly")], {"track_clicks": True, "track_text": False}, id="mailgun-htmlonly"
+    ),
     pytest.param([("X-Mailgun-Track-Opens", "yes")], {"track_opens": True}, id="mailgun-opens"),
     pytest.param([("X-Mailgun-Tag", "a"), ("X-Mailgun-Tag", "b")], {"tags": ("a", "b")}, id="mailgun-tags"),
-    pytest.param([("X-Mailgun-Variables", '{"id": 7, "o": {"a": [1]}}')], {"metadata": {"id": "7", "o": '{"a":[1]}'}}, id="mailgun-variables"),
     pytest.param(
-        [("X-SMTPAPI", '{"category": ["a", "b"], "unique_args": {"u": "1"},\r\n "filters": {"clicktrack": {"settings": {"enable": 0}}, "opentrack": {"settings": {"enable": 1}}}}')],
+        [("X-Mailgun-Variables", '{"id": 7, "o": {"a": [1]}}')],
+        {"metadata": {"id": "7", "o": '{"a":[1]}'}},
+        id="mailgun-variables",
+    ),
+    pytest.param(
+        [("X-SMTPAPI", SENDGRID_FOLDED)],
         {"tags": ("a", "b"), "metadata": {"u": "1"}, "track_clicks": False, "track_opens": True},
         id="sendgrid",
     ),
     pytest.param(
-        [("X-SMTPAPI", '{"category": "one", "filters": {"clicktrack": {"settings": {"enable": "1", "enable_text": true}}, "subscriptiontrack": {"settings": {"enable": 1}}}}')],
+        [("X-SMTPAPI", SENDGRID_STRINGS)],
         {"tags": ("one",), "track_clicks": True, "track_text": True, "unsubscribe": True},
         id="sendgrid-strings",
     ),
     pytest.param(
-        [("X-MSYS-API", '{"campaign_id": "c", "tags": ["t"], "metadata": {"m": true}, "options": {"open_tracking": false, "click_tracking": true}}')],
+        [("X-MSYS-API", SPARKPOST)],
         {"campaign": "c", "tags": ("t",), "metadata": {"m": "true"}, "track_opens": False, "track_clicks": True},
         id="sparkpost",
     ),
-    pytest.param([("X-SES-MESSAGE-TAGS", "campaign=book, x=y")], {"metadata": {"campaign": "book", "x": "y"}, "campaign": "book"}, id="ses-tags"),
+    pytest.param(
+        [("X-SES-MESSAGE-TAGS", "campaign=book, x=y")],
+        {"metadata": {"campaign": "book", "x": "y"}, "campaign": "book"},
+        id="ses-tags",
+    ),
     pytest.param([("X-SES-CONFIGURATION-SET", "Set")], {"metadata": {"configuration-set": "Set"}}, id="ses-set"),
-    pytest.param([("X-Mailjet-Campaign", "c"), ("X-Mailjet-TrackOpen", "0"), ("X-Mailjet-TrackClick", "1")], {"campaign": "c", "track_opens": False, "track_clicks": True}, id="mailjet"),
-    pytest.param([("X-MJ-CustomID", "7"), ("X-MJ-EventPayload", "<a/>")], {"metadata": {"custom-id": "7", "event-payload": "<a/>"}}, id="mailjet-ids"),
-    pytest.param([("X-PM-TrackOpens", "true"), ("X-Mailgun-Track-Opens", "no")], {"track_opens": False}, id="off-wins-among-services"),
+    pytest.param(
+        [("X-Mailjet-Campaign", "c"), ("X-Mailjet-TrackOpen", "0"), ("X-Mailjet-TrackClick", "1")],
+        {"campaign": "c", "track_opens": False, "track_clicks": True},
+        id="mailjet",
+    ),
+    pytest.param(
+        [("X-MJ-CustomID", "7"), ("X-MJ-EventPayload", "<a/>")],
+        {"metadata": {"custom-id": "7", "event-payload": "<a/>"}},
+        id="mailjet-ids",
+    ),
+    pytest.param(
+        [("X-PM-TrackOpens", "true"), ("X-Mailgun-Track-Opens", "no")],
+        {"track_opens": False},
+        id="off-wins-among-services",
+    ),
     pytest.param([("X-PM-TrackOpens", "false"), ("X-Track-Opens", "yes")], {"track_opens": True}, id="own-wins"),
     pytest.param([("X-Other", "yes"), ("Subject", "x")], {"remove": ()}, id="others-are-not-ours"),
-]  # fmt: skip
+]
 
 
 def _read(fields: list[tuple[str, str]]) -> Control:
@@ -126,8 +166,14 @@ def test_malformed_fields_are_named_and_removed(name: str, value: str, why: str)
 
 @pytest.mark.parametrize(
     "value",
-    ['{"filters": 1}', '{"filters": {"clicktrack": 3}}', '{"category": {"a": 1}}', '{"unique_args": []}', '{"filters": {"clicktrack": {"settings": {"enable": []}}}}'],
-)  # fmt: skip
+    [
+        '{"filters": 1}',
+        '{"filters": {"clicktrack": 3}}',
+        '{"category": {"a": 1}}',
+        '{"unique_args": []}',
+        '{"filters": {"clicktrack": {"settings": {"enable": []}}}}',
+    ],
+)
 def test_json_of_the_wrong_shape_asks_for_nothing(value: str) -> None:
     """JSON that is well formed but not what the service takes is passed over."""
     control = _read([("X-SMTPAPI", value)])
@@ -148,6 +194,9 @@ def test_limits() -> None:
 
 
 NAMES = st.sampled_from([*(name.decode() for name in module._READERS), "X-Metadata-k", "X-PM-Metadata-", "Subject"])
+
+WILD = [b'{"filters":{"clicktrack":null}}', b"NaN", b'{"tags":[[]]}', b"{}", b"yes", b"=?utf-8?b?e30=?="]
+VALUES = st.one_of(st.binary(max_size=40), st.sampled_from(WILD))
 
 
 @settings(max_examples=300, deadline=None)

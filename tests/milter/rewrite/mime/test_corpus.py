@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from postwake_milter.rewrite.engine import Mint, Plan, rewrite_message
 from postwake_milter.rewrite.html_edit import HTML_NOT_VERIFIABLE, PIXEL_NOT_VERIFIABLE
 from postwake_milter.rewrite.reasons import UNTRACKED_REASONS
@@ -54,7 +55,7 @@ def test_real_mail_is_never_hurt(corpora: Path, judge: ModuleType, mint: Mint, p
             assert after == raw, name
         try:
             edited += judge.check(raw, after, {item[0].decode("latin-1").lower() for item in result.control.remove})
-        except judge.Changed as difference:
+        except judge.ChangedError as difference:
             raise AssertionError(f"{name}: {difference}") from difference
     assert tracked > 50
     assert edited > 20

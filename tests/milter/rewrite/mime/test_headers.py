@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postwake_milter.rewrite.content import describe
 from postwake_milter.rewrite.headers import decode_text, parse_parameters, read_block
 

@@ -9,6 +9,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postwake_milter.rewrite.content import describe
 from postwake_milter.rewrite.mime_parts import MAX_DEPTH, MAX_PARTS, Part, StructureError, split
 
@@ -115,10 +116,22 @@ def test_limits() -> None:
 
 LINES = st.sampled_from(
     [
-        b"--b\n", b"--b--\n", b"--c\n", b"--c--\n", b"--d\n", b"\n", b"text\n", b"--b \n", b"--bb\n", b"X: y\n", b" folded\n",
-        b"Content-Type: multipart/mixed; boundary=c\n", b"Content-Type: multipart/mixed; boundary=d\n", b"Content-Type: text/html\n",
+        b"--b\n",
+        b"--b--\n",
+        b"--c\n",
+        b"--c--\n",
+        b"--d\n",
+        b"\n",
+        b"text\n",
+        b"--b \n",
+        b"--bb\n",
+        b"X: y\n",
+        b" folded\n",
+        b"Content-Type: multipart/mixed; boundary=c\n",
+        b"Content-Type: multipart/mixed; boundary=d\n",
+        b"Content-Type: text/html\n",
     ]
-)  # fmt: skip
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -129,20 +142,19 @@ def test_same_leaves_as_the_standard_library(body: bytes) -> None:
         parts = _split(body)
     except StructureError:
         return
-    message = email.message_from_bytes(
-        b"Content-Type: multipart/mixed; boundary=b\n\n" + body, policy=email.policy.compat32
-    )
+    raw = b"Content-Type: multipart/mixed; boundary=b\n\n" + body
+    message = email.message_from_bytes(raw, policy=email.policy.compat32)
     leaves = [leaf for leaf in message.walk() if not leaf.is_multipart()]
-    broken = any(part.malformed or part.content.is_multipart for part in parts) or any(
-        leaf.defects for leaf in message.walk()
-    )
+    marked = any(part.malformed or part.content.is_multipart for part in parts)
+    broken = marked or any(leaf.defects for leaf in message.walk())
 
     at = 0
     for part in parts:
         assert at <= part.header_start <= part.header_end <= part.body_start <= part.body_end <= len(body)
         at = part.body_end
     if not broken and message.is_multipart():
-        ours = [body[part.body_start : part.body_end] for part in parts]
+        # The library takes two delimiters in a row for one; for us there is an empty part between them.
+        ours = [body[part.body_start : part.body_end] for part in parts if part.header_start < part.body_start]
         assert ours == [leaf.get_payload().encode() for leaf in leaves]
 
 

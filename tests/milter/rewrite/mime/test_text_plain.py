@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from postwake_milter.rewrite.html_scan import apply_edits
 from postwake_milter.rewrite.links import LinkRules
 from postwake_milter.rewrite.text_plain import edit_text
@@ -99,9 +100,18 @@ def test_links_are_numbered_on() -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [b"http://", b"https://e.com/ ", b"https://e.com/)", b")", b"[[data-msys-clicktrack", b"https://a[[", b"<https://e.com/a\n", b"https://e.com/" + b")" * 50],
+    [
+        b"http://",
+        b"https://e.com/ ",
+        b"https://e.com/)",
+        b")",
+        b"[[data-msys-clicktrack",
+        b"https://a[[",
+        b"<https://e.com/a\n",
+        b"https://e.com/" + b")" * 50,
+    ],
     ids=["schemes", "links", "brackets", "closing", "opt-outs", "half-opt-outs", "broken", "many-brackets"],
-)  # fmt: skip
+)
 def test_time_is_linear(shape: bytes) -> None:
     """Eight times the input takes at most some twenty times as long, whatever its shape."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import quopri
 import time
 from itertools import pairwise
@@ -11,6 +12,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postwake_milter.rewrite.html_scan import Edit, apply_edits
 from postwake_milter.rewrite.transfer import (
     TransferError,
@@ -66,10 +68,10 @@ def test_quoted_printable_edit(before: bytes, old: bytes, new: bytes, after: byt
 @pytest.mark.parametrize(
     "encoded",
     [b'<a href="x">', b"a=", b"=\r=\n", b"=4", b"=G0", b"==", b"a =3", b"= x\r\n"],
-    ids=lambda value: repr(value),
+    ids=repr,
 )
 def test_quoted_printable_that_decodes_differently_is_refused(encoded: bytes) -> None:
-    """A bare equals sign is read in three ways by three programs: the part is not opened, except for a last soft break."""
+    """Programs read a bare equals sign differently: such a part is not opened (a soft break at the end is fine)."""
     if encoded == b"a=":
         assert open_body(encoded, "quoted-printable").decoded == b"a"
         return
@@ -192,11 +194,7 @@ def test_quoted_printable_property(case: tuple[bytes, list[tuple[int, int, bytes
     encoded = encode_quoted_printable(text, b"\r\n") if encoder == "own" else quopri.encodestring(text)
     opened = open_body(encoded, "quoted-printable")
     edits = _legal(opened.decoded, spans)
-    try:
-        after = opened.apply(edits)
-    except TransferError as error:
-        assert error.reason == "edit-inside-line-break"
-        return
+    after = opened.apply(edits)
 
     wanted = apply_edits(opened.decoded, edits)
     assert _lf(open_body(after, "quoted-printable").decoded) == _lf(wanted)
@@ -280,10 +278,8 @@ def test_quoted_printable_time_is_linear(shape: str) -> None:
             begun = time.perf_counter()
             opened = open_body(data, "quoted-printable")
             half = len(opened.decoded) // 2
-            try:
+            with contextlib.suppress(TransferError):
                 opened.apply([Edit(half, half, URL), Edit(len(opened.decoded), len(opened.decoded), URL)])
-            except TransferError:
-                pass
             best = min(best, time.perf_counter() - begun)
         return best
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postwake_milter.rewrite.unsubscribe import list_unsubscribe, targets
 
 
