@@ -1,0 +1,371 @@
+"""The daemon as a process: signals, workers, sockets, a store that is away, killing."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from postwake.events import EventType, State, Who
+from postwake.keyfile import add_key
+from postwake.store.connection import migrate_file
+from postwake.tokens import KeyRing, Purpose, Token
+from postwake_pixelserver.relabel import SETTLE_US
+
+URL = "https://example.com/"
+COUNT = "SELECT count(*), count(DISTINCT hit_id) FROM event"
+
+
+def await_true(condition, what: str, timeout_s: float = 20.0) -> None:
+    """Poll until *condition* holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def test_stops_cleanly(make_server) -> None:
+    """SIGTERM ends it with status 0, nothing left over, the WAL moved into the file."""
+    server = make_server()
+    assert server.get(f"/o/{server.token(Purpose.OPEN)}.gif").status == 200
+    assert server.stop() == 0
+    wal = server.directory / "postwake.db-wal"
+    assert not wal.exists() or wal.stat().st_size == 0
+    assert server.rows(COUNT) == [(1, 1)]
+    with pytest.raises(OSError, match="refused"):
+        server.get("/healthz")
+
+
+def test_reload_reads_keys_and_deny_list_in_place(make_server, tmp_path) -> None:
+    """SIGHUP: a denied destination is 404 and a new key's links work, without closing a connection."""
+    denied = tmp_path / "denied"
+    denied.write_text("")
+    server = make_server(pixelserver={"denied_destinations": str(denied)})
+    link = server.token(Purpose.CLICK, URL + "x")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+
+    def status(token: str) -> int:
+        connection.request("GET", f"/c/{token}", headers={"User-Agent": "x"})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    assert status(link) == 307
+    connection.sock.getpeername()
+    sock = connection.sock
+    denied.write_text(URL + "\n")
+    add_key(server.directory / "keys", "2026-11-22T06:00:00Z")
+    new_link = server.token(Purpose.CLICK, "https://other.example/")
+    assert status(new_link) == 404
+    server.process.send_signal(signal.SIGHUP)
+    await_true(lambda: status(link) == 404, "the deny list was not read")
+    assert status(new_link) == 307
+    assert connection.sock is sock
+    denied.write_text("not a destination/\n")
+    server.process.send_signal(signal.SIGHUP)
+    await_true(lambda: "reload=failed" in server.log(), "a bad list was not reported")
+    assert (status(link), status(new_link)) == (404, 307)
+    connection.close()
+    assert server.stop() == 0
+
+
+def test_revoked_key_kills_its_links(make_server) -> None:
+    """Taking a key out of the file and reloading revokes what it signed, and only that."""
+    server = make_server()
+    old = server.token(Purpose.CLICK, URL)
+    keys = server.directory / "keys"
+    add_key(keys, "2026-11-22T06:00:00Z")
+    new = server.token(Purpose.CLICK, URL)
+    lines = [line for line in keys.read_text().splitlines(keepends=True) if not line.startswith("1 ")]
+    keys.write_text("".join(lines))
+    server.process.send_signal(signal.SIGHUP)
+    await_true(lambda: server.get(f"/c/{new}").status == 307, "the new key was not read")
+    assert server.get(f"/c/{old}").status == 404
+    server.stop()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_unix_socket_behind_a_proxy(make_server, workers: int, tmp_path) -> None:
+    """On a UNIX socket with one hop the reader is who the proxy says, and the socket is not for everybody."""
+    path = tmp_path / "http.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()
+    server = make_server(
+        start=False, pixelserver={"listen": f"unix:{path}", "proxy_hops": 1, "workers": workers, "threads": 4}
+    )
+
+    class Connection(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.connect(str(path))
+
+    def ask(target: str, **headers: str) -> http.client.HTTPResponse:
+        with contextlib.closing(Connection("t")) as connection:
+            connection.request("GET", target, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            response = connection.getresponse()
+            response.read()
+            return response
+
+    server.await_ready = lambda: await_true(lambda: _answers(ask), "no answer on the socket")
+    server.start()
+    assert path.stat().st_mode & 0o777 == 0o660
+    for number in range(10):
+        token = server.token(Purpose.CLICK, URL, link=number)
+        answer = ask(f"/c/{token}", X_Forwarded_For=f"6.6.6.6, 198.51.100.{number}", User_Agent="x")
+        assert answer.status == 307
+    clients = server.rows("SELECT client FROM event ORDER BY link")
+    assert clients == [(f"198.51.100.{number}",) for number in range(10)]
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+def _answers(ask) -> bool:
+    try:
+        return ask("/healthz").status == 200
+    except OSError:
+        return False
+
+
+def test_metrics_of_all_workers(make_server, free_port_number) -> None:
+    """One listener adds up what every worker did; nothing in it names a person."""
+    server = make_server(metrics=f"127.0.0.1:{free_port_number}", pixelserver={"workers": 2, "threads": 2})
+    for _ in range(20):
+        server.get(f"/o/{server.token(Purpose.OPEN)}.gif")
+        server.get("/c/nonsense")
+
+    def scrape() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port_number}/metrics") as response:
+            return response.read().decode()
+
+    wanted = [
+        'postwake_pixel_requests_total{endpoint="open",outcome="good"} 20.0',
+        'postwake_pixel_requests_total{endpoint="click",outcome="bad_token"} 20.0',
+        'postwake_pixel_hits_total{fate="stored"} 20.0',
+        "postwake_pixel_request_seconds_count 20.0",
+    ]
+    await_true(lambda: all(line in scrape().splitlines() for line in wanted), f"missing in\n{scrape()}")
+    text = scrape()
+    assert "_created" not in text
+    assert 'postwake_build_info{service="pixelserver"' in text
+    assert "example" not in text
+    assert "127.0.0.1" not in text
+    server.stop()
+
+
+@pytest.fixture
+def free_port_number() -> int:
+    """A port for the metrics listener."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_locked_store_keeps_nobody_waiting_and_loses_nothing(make_server) -> None:
+    """While another process holds the write lock, readers are answered in time; afterwards every hit is there once."""
+    server = make_server(pixelserver={"store_timeout_ms": 300}, store={"busy_timeout_ms": 200})
+    server.get(f"/o/{server.token(Purpose.OPEN)}.gif")
+    lock = server.lock_store()
+    slowest_s = 0.0
+    try:
+        for number in range(25):
+            started = time.monotonic()
+            assert server.get(f"/c/{server.token(Purpose.CLICK, URL, link=number)}").status == 307
+            assert server.get(f"/o/{server.token(Purpose.OPEN)}.gif").status == 200
+            slowest_s = max(slowest_s, time.monotonic() - started)
+        assert server.request("POST", f"/u/{server.token(Purpose.UNSUBSCRIBE)}").status == 200
+    finally:
+        lock.close()
+    assert slowest_s < 1.0
+    await_true(lambda: server.rows(COUNT) == [(52, 52)], "the spool was not replayed")
+    await_true(lambda: not list((server.directory / "spool").glob("*.spool")), "the spool was left")
+    assert server.rows("SELECT count(DISTINCT link) FROM event WHERE type = ?", EventType.CLICKED) == [(25,)]
+    server.stop()
+
+
+def test_starts_without_a_store_and_catches_up(make_server) -> None:
+    """No store yet: links work, hits wait in the spool, and are in the store once there is one."""
+    server = make_server(start=False)
+    for path in server.directory.glob("postwake.db*"):
+        path.unlink()
+    server.start()
+    assert server.get(f"/c/{server.token(Purpose.CLICK, URL)}").status == 307
+    assert server.get(f"/o/{server.token(Purpose.OPEN)}.gif").status == 200
+    assert list((server.directory / "spool").glob("*.spool"))
+    migrate_file(server.store)
+    await_true(lambda: server.rows(COUNT) == [(2, 2)], "the spool was not replayed")
+    server.stop()
+
+
+def test_neither_store_nor_spool(make_server) -> None:
+    """Links and pixels still work; an unsubscription that nobody could remember is not called done."""
+    server = make_server(start=False)
+    for path in server.directory.glob("postwake.db*"):
+        path.unlink()
+    (server.directory / "spool").write_text("a file where the directory should be")
+    server.start()
+    assert server.get(f"/c/{server.token(Purpose.CLICK, URL)}").status == 307
+    assert server.get(f"/o/{server.token(Purpose.OPEN)}.gif").status == 200
+    answer = server.request("POST", f"/u/{server.token(Purpose.UNSUBSCRIBE)}")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "60")
+    assert "endpoint=click answered=redirect" in server.log()
+    server.stop()
+
+
+def test_every_answered_hit_survives_kill_9(make_server) -> None:
+    """Killed in the middle of a load, again and again: whatever was answered is in the store, once."""
+    server = make_server(pixelserver={"threads": 8})
+    answered: list[int] = []
+    lock = threading.Lock()
+    done = threading.Event()
+    numbers = iter(range(10**9))
+    ring = server.keys
+    tracking_id = os.urandom(16)
+
+    def load() -> None:
+        while not done.is_set():
+            with lock:
+                number = next(numbers)
+            token = ring.sign(Purpose.CLICK, Token(tracking_id, 1, number, URL))
+            try:
+                if server.get(f"/c/{token}").status == 307:
+                    with lock:
+                        answered.append(number)
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        before = len(answered)
+        await_true(lambda before=before: len(answered) > before + 60, "no load")
+        server.stop(signal.SIGKILL)
+        server.start()
+    done.set()
+    for thread in threads:
+        thread.join()
+    await_true(
+        lambda: {link for (link,) in server.rows("SELECT link FROM event")} >= set(answered),
+        "answered hits are missing",
+    )
+    total, distinct = server.rows(COUNT)[0]
+    assert total == distinct
+    assert server.rows("SELECT count(*) FROM (SELECT link FROM event GROUP BY link HAVING count(*) > 1)") == [(0,)]
+    assert len(answered) > 180
+    server.stop()
+
+
+def test_a_killed_worker_is_replaced(make_server) -> None:
+    """The parent starts another worker; its readers notice a moment at most."""
+    server = make_server()
+    children = _workers(server.process.pid)
+    assert len(children) == 1
+    os.kill(children[0], signal.SIGKILL)
+    await_true(lambda: _workers(server.process.pid) not in ([], children), "no new worker")
+    await_true(lambda: _quiet(server), "no answer")
+    server.stop()
+
+
+def test_a_killed_parent_takes_its_workers_along(make_server) -> None:
+    """No orphan keeps the port."""
+    server = make_server()
+    children = _workers(server.process.pid)
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait(10)
+    await_true(lambda: not any(_lives(pid) for pid in children), "the worker lives on")
+
+
+def _workers(parent: int) -> list[int]:
+    """Return the worker processes of *parent* (multiprocessing's resource tracker is not one)."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _quiet(server) -> bool:
+    try:
+        return server.get("/healthz").status == 200
+    except OSError:
+        return False
+
+
+def test_taken_address_is_said_at_start(make_server) -> None:
+    """A second server on the same address leaves at once instead of sharing the port."""
+    from postwake.errors import UnavailableError
+    from postwake_pixelserver.daemon import serve
+
+    server = make_server()
+    with pytest.raises(UnavailableError, match="expected a free address"):
+        serve(server.config(), "test")
+    server.stop()
+
+
+def test_bursts_are_relabeled_in_the_store(make_server) -> None:
+    """A sweep becomes a machine's once it has settled, with its earlier open and the old verdicts kept."""
+    from postwake.store.connection import WriteLock, open_writer
+    from postwake.store.transaction import Transactions
+    from postwake_pixelserver import relabel
+
+    server = make_server()
+    swept, read = os.urandom(16), os.urandom(16)
+    server.get(f"/o/{server.token(Purpose.OPEN, tracking_id=swept)}.gif")
+    for link in range(1, 6):
+        server.get(f"/c/{server.token(Purpose.CLICK, URL + str(link), tracking_id=swept, link=link)}")
+    server.get(f"/o/{server.token(Purpose.OPEN, tracking_id=read)}.gif")
+    server.get(f"/c/{server.token(Purpose.CLICK, URL, tracking_id=read, link=1)}")
+    server.stop()
+    connection = open_writer(server.store)
+    transactions = Transactions(connection, WriteLock(server.store))
+    now_us = time.time_ns() // 1000
+    with transactions.begin() as transaction:
+        assert relabel.turn(transaction, now_us)[1] == 0  # not settled yet
+    with transactions.begin() as transaction:
+        assert relabel.turn(transaction, now_us + 2 * SETTLE_US) == (8, 6)
+    with transactions.begin() as transaction:
+        assert relabel.turn(transaction, now_us + 2 * SETTLE_US) == (0, 0)
+    whose = "SELECT who, reason FROM event JOIN message ON message.id = message WHERE tracking_id = ? ORDER BY event.id"
+    assert set(server.rows(whose, swept)) == {(Who.MACHINE, "burst")}
+    assert set(server.rows(whose, read)) == {(Who.HUMAN, "browser")}
+    assert server.rows("SELECT count(*), min(who_before), min(reason_before) FROM relabel") == [
+        (6, Who.HUMAN, "browser")
+    ]
+    engaged = "SELECT opens_human, opens_machine, clicks_human, clicks_machine FROM engagement ORDER BY message"
+    assert server.rows(engaged) == [(0, 1, 0, 5), (1, 0, 1, 0)]
+    # The log is read late: the delivery turns out to have come after the open and the click.
+    with transactions.begin() as transaction:
+        message = transaction.execute("SELECT id FROM message WHERE tracking_id = ?", (read,)).fetchone()[0]
+        transaction.execute(
+            "INSERT INTO delivery (message, recipient, idx, state, at_us, last_attempt_us)"
+            " VALUES (?, 'a@example.com', 1, ?, ?, ?)",
+            (message, State.SENT, now_us, now_us + 1_000_000),
+        )
+        transaction.execute(
+            "INSERT INTO event (at_us, type, message) VALUES (?, ?, ?)", (now_us, EventType.SENT, message)
+        )
+    with transactions.begin() as transaction:
+        assert relabel.turn(transaction, now_us + 2 * SETTLE_US) == (1, 2)
+    assert set(server.rows(whose, read)) == {(Who.MACHINE, "before-delivery")} | {(None, None)}
+    transactions.close()
+
+
+def test_foreign_key_ring_is_refused(make_server) -> None:
+    """Tokens of somebody else's installation are not ours."""
+    server = make_server()
+    foreign = KeyRing({1: os.urandom(32)}).sign(Purpose.CLICK, Token(os.urandom(16), 1, 0, URL))
+    assert server.get(f"/c/{foreign}").status == 404
+    server.stop()

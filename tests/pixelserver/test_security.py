@@ -1,0 +1,248 @@
+"""Whatever is sent: no redirect without our signature, no leak, no crash."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import socket
+import time
+
+import pytest
+
+from postwake.tokens import KeyRing, Purpose, Token
+
+NOT_FOUND = b"This link is not valid.\n"
+URL = "https://example.com/"
+
+
+@pytest.fixture(scope="module")
+def guarded(make_server):
+    """A server of its own: these tests use up allowances for bad tokens."""
+    return make_server()
+
+
+def forgeries(good: str, other_ring: KeyRing, url: str) -> dict[str, str]:
+    """Return tokens that must not work, by what is wrong with them."""
+    raw = base64.urlsafe_b64decode(good + "=" * (-len(good) % 4))
+
+    def encode(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    last = good[-1]
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return {
+        "empty MAC": encode(raw[:-16] + bytes(16)),
+        "truncated by one character": good[:-1],
+        "truncated by four": good[:-4],
+        "lengthened": good + "AAAA",
+        "padded": good + "=",
+        "standard alphabet": good.replace("-", "+").replace("_", "/") + "+",
+        "non-canonical last character": good[:-1] + alphabet[alphabet.index(last) ^ 1],
+        "white space": good[:5] + "%20" + good[5:],
+        "newline at the end": good + "%0A",
+        "NUL at the end": good + "%00",
+        "other version": encode(b"\x02" + raw[1:]),
+        "other key id": encode(raw[:1] + b"\x63" + raw[2:]),
+        "other destination": encode(raw[:-16].replace(b"example.com", b"evil.exampl") + raw[-16:]),
+        "foreign key": other_ring.sign(Purpose.CLICK, Token(bytes(16), 1, 0, url)),
+        "open token used as a link": other_ring.sign(Purpose.OPEN, Token(bytes(16), 1, 0, url)),
+        "plain URL": "https:%2F%2Fevil.example%2F",
+        "base64 of a URL": encode(b"https://evil.example/"),
+        "unicode look-alike": good[:-1] + "%EF%BC%A1",
+        "dots": "..",
+        "very long": "A" * 7000,
+        "case swapped": good.swapcase(),
+    }
+
+
+def test_forged_links_are_404_with_a_constant_body(guarded) -> None:
+    """Every forgery answers the same 404; none redirects; none is recorded."""
+    good = guarded.token(Purpose.CLICK, URL)
+    assert guarded.get(f"/c/{good}").status == 307
+    before = guarded.rows("SELECT count(*) FROM event")
+    for name, token in forgeries(good, KeyRing({1: os.urandom(32)}), URL).items():
+        answer = guarded.get(f"/c/{token}")
+        assert (answer.status, answer.body) == (404, NOT_FOUND), name
+        assert "location" not in answer.headers, name
+    for purpose, path in ((Purpose.OPEN, "/c/{}"), (Purpose.UNSUBSCRIBE, "/c/{}"), (Purpose.CLICK, "/u/{}")):
+        assert guarded.get(path.format(guarded.token(purpose, URL))).status == 404
+    assert guarded.rows("SELECT count(*) FROM event") == before
+
+
+PATHS = {
+    "protocol-relative": "//evil.example/c/{}",
+    "triple slash": "///evil.example/%2e%2e",
+    "backslash": "/\\evil.example/c/{}",
+    "dot segment": "/./c/{}",
+    "parent segment": "/x/../c/{}",
+    "encoded parent": "/x/%2e%2e/c/{}",
+    "trailing path": "/c/{}/x",
+    "matrix parameter": "/c/{};x=1",
+    "redirect parameter": "/c/?url=https://evil.example/",
+    "nothing": "/c/",
+    "root": "/",
+    "file": "/etc/passwd",
+    "dot file": "/.env",
+    "pixel without suffix": "/o/{}",
+    "other case": "/C/{}",
+    "CRLF": "/c/%0d%0aLocation:%20https://evil.example/",
+    "wordpress": "/wp-login.php",
+}
+
+
+SAME_PATHS = {"double slash": "//c/{}", "encoded slash": "/c%2F{}", "trailing slash": "/c/{}/"}
+
+
+@pytest.mark.parametrize("path", SAME_PATHS.values(), ids=SAME_PATHS)
+def test_other_spellings_of_a_good_link_lead_where_it_leads(guarded, path: str) -> None:
+    """A rewriter that doubles or encodes a slash leaves the token whole: it leads to the signed URL, directly."""
+    target = path.format(guarded.token(Purpose.CLICK, URL))
+    raw = guarded.raw(f"GET {target} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
+    assert raw.startswith(b"HTTP/1.1 307 ")
+    assert b"\r\nlocation: " + URL.encode() + b"\r\n" in raw
+    assert guarded.get(path.format("x")).status in (404, 429)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_path_tricks_lead_nowhere(guarded, path: str) -> None:
+    """No path but the documented ones answers anything but 404, and never with a Location."""
+    token = guarded.token(Purpose.CLICK, URL)
+    raw = guarded.raw(f"GET {path.format(token)} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
+    status = int(raw.split(b" ", 2)[1])
+    assert status in (400, 404, 429)
+    assert b"\nlocation:" not in raw.lower()
+    assert b"evil" not in raw
+
+
+def test_percent_encoding_of_plain_characters_is_the_same_link(guarded) -> None:
+    """RFC 3986 section 6.2.2.2: %41 is A. A gateway that rewrites so does not kill the link."""
+    token = guarded.token(Purpose.CLICK, URL)
+    encoded = "".join(f"%{ord(char):02X}" for char in token)
+    answer = guarded.get(f"/c/{encoded}")
+    assert (answer.status, answer.headers.get("location")) == (307, URL)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:80\t"},
+        {"Host": "t", "X-Forwarded-Host": "evil.example"},
+        {"Host": "t", "X-Forwarded-Proto": "javascript", "X-Forwarded-Prefix": "//evil.example"},
+        {"Host": "t", "X-Original-URL": "/c/x", "X-Rewrite-URL": "/c/x"},
+        {"Host": "t", "X-HTTP-Method-Override": "DELETE"},
+        {"Host": "t", "Origin": "https://evil.example"},
+        {"Host": "a" * 300},
+        {"Host": "[::1"},
+    ],
+    ids=lambda headers: ",".join(headers) + headers["Host"][:12],
+)
+def test_host_and_forwarding_headers_change_nothing(guarded, headers: dict[str, str]) -> None:
+    """The answer depends on path and token only."""
+    token = guarded.token(Purpose.CLICK, URL)
+    answer = guarded.request("GET", f"/c/{token}", headers)
+    assert (answer.status, answer.headers["location"]) == (307, URL)
+    assert "access-control-allow-origin" not in answer.headers
+    assert b"evil" not in guarded.request("GET", "/c/x", headers).body
+
+
+def test_forwarded_address_is_not_believed_unasked(guarded) -> None:
+    """Without proxy_hops, X-Forwarded-For and its cousins are noise."""
+    tracking_id = os.urandom(16)
+    guarded.request(
+        "GET",
+        f"/c/{guarded.token(Purpose.CLICK, URL, tracking_id=tracking_id)}",
+        {
+            "X-Forwarded-For": "6.6.6.6",
+            "X-Real-IP": "6.6.6.6",
+            "Forwarded": "for=6.6.6.6",
+            "CF-Connecting-IP": "6.6.6.6",
+        },
+    )
+    sql = "SELECT event.client FROM event JOIN message ON message.id = message WHERE tracking_id = ?"
+    assert guarded.rows(sql, tracking_id) == [("127.0.0.1",)]
+
+
+POST = b"POST /u/x HTTP/1.1\r\nHost: t\r\nConnection: close\r\n"
+MALFORMED = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "no version": b"GET /c/x\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "length and chunks": POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "negative length": POST + b"Content-Length: -1\r\n\r\n",
+    "bad chunk": POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    "space in name": b"GET /c/x HTTP/1.1\r\nHost: t\r\nX Y: z\r\nConnection: close\r\n\r\n",
+    "NUL in header": b"GET /c/x HTTP/1.1\r\nHost: t\r\nX: a\0b\r\nConnection: close\r\n\r\n",
+    "raw byte in path": b"GET /c/\xff HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    "head of 1 MB": b"GET /c/x HTTP/1.1\r\nHost: t\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
+    "10,000 headers": b"GET /c/x HTTP/1.1\r\nHost: t\r\n" + b"X: a\r\n" * 10_000 + b"\r\n",
+    "path of 1 MB": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: t\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_requests_are_refused_and_the_server_lives(guarded, data: bytes) -> None:
+    """A 4xx or a closed connection; the next reader is answered."""
+    try:
+        raw = guarded.raw(data)
+    except (ConnectionError, TimeoutError):
+        raw = b""
+    assert raw == b"" or raw.split(b" ", 2)[1][:1] == b"4"
+    assert guarded.get("/healthz").status == 200
+
+
+def test_a_body_is_never_waited_for(guarded) -> None:
+    """A client that promises a body and does not send it is answered at once."""
+    path = f"/u/{guarded.token(Purpose.UNSUBSCRIBE)}".encode()
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=5) as client:
+        started = time.monotonic()
+        client.sendall(b"POST " + path + b" HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\nList-")
+        assert client.recv(64).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - started < 2
+
+
+def test_slow_clients_do_not_keep_others_waiting(guarded) -> None:
+    """Three hundred half-sent requests hold sockets, not threads."""
+    slow = []
+    try:
+        for _ in range(300):
+            client = socket.create_connection(("127.0.0.1", guarded.port), timeout=5)
+            client.sendall(b"GET /c/x HTTP/1.1\r\nHost: t\r\nX: ")
+            slow.append(client)
+        started = time.monotonic()
+        assert guarded.get(f"/c/{guarded.token(Purpose.CLICK, URL)}").status == 307
+        assert time.monotonic() - started < 2
+    finally:
+        for client in slow:
+            client.close()
+
+
+def test_bad_tokens_are_limited_good_ones_never(make_server) -> None:
+    """After its allowance a source gets 429 for bad tokens, 307 for good ones, and the pixel always."""
+    server = make_server()
+    statuses = [server.get("/c/x").status for _ in range(80)]
+    assert statuses[:60] == [404] * 60
+    assert statuses[-1] == 429
+    assert server.get(f"/c/{server.token(Purpose.CLICK, URL)}").status == 307
+    assert server.get("/o/x.gif").status == 200
+    assert server.get(f"/u/{server.token(Purpose.UNSUBSCRIBE)}").status == 200
+
+
+def test_a_hundred_thousand_mutations(guarded) -> None:
+    """No single-character mutation, insertion or deletion of a token verifies (the ring itself, without the wire)."""
+    ring = guarded.keys
+    good = guarded.token(Purpose.CLICK, URL)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/%. \0é"
+    chance = random.Random(5)
+    for _ in range(100_000):
+        at = chance.randrange(len(good))
+        kind = chance.random()
+        char = chance.choice(alphabet)
+        if kind < 0.6:
+            mutated = good[:at] + char + good[at + 1 :]
+        elif kind < 0.8:
+            mutated = good[:at] + char + good[at:]
+        else:
+            mutated = good[:at] + good[at + 1 :]
+        assert mutated == good or ring.verify(Purpose.CLICK, mutated) is None
