@@ -1,1 +1,1 @@
-"""To be described."""
+"""The ``postwake`` command: thin, one verb, one library call. Imports every room; nobody imports it."""

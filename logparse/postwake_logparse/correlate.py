@@ -11,8 +11,8 @@ How lines find their message:
 - Queue IDs are used again. An ID is closed by ``removed`` (``Completed``); while the log lags behind the milter
   several messages may wait under one ID, and lines belong to the oldest that they are not too old for.
 - A content filter hands mail back under a new queue ID. It is the same message: known by our stamp (the milter
-  says so), by XFORWARD (``orig_queue_id``), or at last by ``queued as`` naming an ID that is ours. ``sent`` to the filter
-  is then no delivery; the last hop decides. An alias that forwards (``forwarded as``) likewise.
+  says so), by XFORWARD (``orig_queue_id``), or at last by ``queued as`` naming an ID that is ours. ``sent`` to the
+  filter is then no delivery; the last hop decides. An alias that forwards (``forwarded as``) likewise.
 """
 
 from __future__ import annotations
@@ -267,12 +267,13 @@ class Correlator:
         message = MessageRow(number, load_cohort(self._transaction, number), stored=True)
         message.queue_id, message.message_id, message.sender = row[1], row[2], row[3]
         for fields in execute(
-            "SELECT id, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us, last_attempt_us, last_event"
-            " FROM delivery WHERE message = ?",
+            "SELECT id, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us, last_attempt_us,"
+            " last_event FROM delivery WHERE message = ?",
             (number,),
         ):
-            delivery = DeliveryRow(fields[0], message, *fields[1:], stored=True)
+            delivery = DeliveryRow(fields[0], message, *fields[1:])
             delivery.state = State(delivery.state)
+            delivery.stored = True
             message.deliveries[delivery.recipient.lower()] = delivery
         self._messages[number] = message
         return message
@@ -451,6 +452,8 @@ class Correlator:
         if kind is EventType.SENT and record.next_queue_id is not None and self._hand_over(record, message, delivery):
             kind = EventType.HANDED_OVER
         at_us = record.at_us
+        if at_us < message.cohort.at_us < at_us + 1_000_000:
+            at_us = message.cohort.at_us  # a stamp of whole seconds; no mail is delivered before it is accepted
         detail = record.next_queue_id and json.dumps({"next_queue_id": record.next_queue_id})
         number = self._bulk.new_event(
             at_us,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,14 +18,17 @@ from postwake.store.connection import Synchronous, WriteLock, open_writer
 from postwake.store.transaction import Transactions
 from postwake_logparse.correlate import Correlator
 from postwake_logparse.record import Record
+from postwake_logparse.shapes import Tally
 from postwake_logparse.source import Chunk, Cursor
 from postwake_logparse.stamp import StampReader
 
 
 class Grammar(Protocol):
-    """What turns blocks of one MTA's log into records."""
+    """What turns blocks of one MTA's log into records, and counts what became of the lines."""
 
-    def parse_block(self, data: bytes, clock: StampReader) -> Sequence[Record]:
+    tally: Tally
+
+    def parse_block(self, data: bytes, clock: StampReader) -> Iterable[Record]:
         """Return the records of a block of whole lines, in order."""
 
 
@@ -117,9 +120,7 @@ class Ingester:
 
     def _open(self) -> Transactions:
         if self._transactions is None:
-            connection = open_writer(
-                self._path, busy_timeout_ms=self._busy_timeout_ms, synchronous=self._synchronous
-            )
+            connection = open_writer(self._path, busy_timeout_ms=self._busy_timeout_ms, synchronous=self._synchronous)
             if self._on_statement is not None:
                 connection.set_trace_callback(self._on_statement)
             self._transactions = Transactions(connection, WriteLock(self._path))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from postwake.config import Config
 from postwake.events import Accepted, Direction, Event, Requeued
+from postwake.networks import Networks
 from postwake.tokens import KeyRing, Privacy
 from postwake.tracking_id import parse_tracking_id
 from postwake_milter.mint import TokenMint
-from postwake_milter.policy import Networks, Origin, direction_of, domain_of, tracked_domain
+from postwake_milter.policy import Origin, direction_of, domain_of, tracked_domain
 from postwake_milter.rewrite.control import Control
 from postwake_milter.rewrite.engine import HeaderChange, Plan, Rewritten, rewrite
 from postwake_milter.rewrite.headers import decode_text, unfold, values

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parseaddr
 
 from postwake.events import Direction
+from postwake.networks import Networks
 
 REASONS = {
     "inbound": "It came from outside: neither authenticated, nor from mta.internal_networks, nor submitted here.",
@@ -27,24 +27,6 @@ class Origin:
     client_ip: str = ""
     """Empty for sendmail(1) where the MTA names no address."""
     sasl_username: str = ""
-
-
-class Networks:
-    """A set of networks that addresses can be looked up in."""
-
-    def __init__(self, networks: Iterable[str]) -> None:
-        """Take networks in CIDR notation; ValueError if one is none."""
-        self._networks = [ipaddress.ip_network(text) for text in networks]
-
-    def __contains__(self, address: str) -> bool:
-        """Return whether *address* (text, an IPv4-mapped one too) lies in one of the networks."""
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        mapped = getattr(ip, "ipv4_mapped", None)
-        candidate = mapped if mapped is not None else ip
-        return any(candidate.version == network.version and candidate in network for network in self._networks)
 
 
 def direction_of(origin: Origin, internal: Networks) -> Direction:

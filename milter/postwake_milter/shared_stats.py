@@ -21,7 +21,7 @@ _SLOTS = len(OUTCOMES) + len(BUCKETS_S) + 1 + 1  # outcomes, buckets with +Inf, 
 class WorkerStats:
     """The slots of one worker. ``count`` is safe from any thread of it."""
 
-    def __init__(self, slots: memoryview) -> None:
+    def __init__(self, slots: memoryview[float]) -> None:
         """Take *slots*, a view of :data:`_SLOTS` doubles."""
         self._slots = slots
         self._lock = threading.Lock()

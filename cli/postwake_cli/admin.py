@@ -1,0 +1,72 @@
+"""Verbs that set things up: config, key, db."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from postwake import config as configuration
+from postwake.keyfile import add_key, read_keys
+from postwake.store.connection import migrate_file
+
+
+@click.group()
+def config() -> None:
+    """The configuration file."""
+
+
+@config.command("example")
+def config_example() -> None:
+    """Print a commented configuration with every key at its default."""
+    click.echo(configuration.example())
+
+
+@config.command("check")
+@click.pass_obj
+def config_check(config_path: Path) -> None:
+    """Read the configuration and the keys; say everything that is wrong (exit status 78)."""
+    loaded = configuration.load(config_path)
+    configuration.require_tracking(loaded, str(config_path))
+    read_keys(loaded.tracking.keys)
+    click.echo(f"{config_path}: in order")
+
+
+@click.group()
+def key() -> None:
+    """The signing keys."""
+
+
+@key.command("new")
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="The key file; default tracking.keys."
+)
+@click.pass_obj
+def key_new(config_path: Path, path: Path | None) -> None:
+    """Add a new random key, which signs from the next start or SIGHUP on; the older ones go on verifying."""
+    target = path or configuration.load(config_path).tracking.keys
+    key_id = add_key(target, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    click.echo(f"{target}: added key {key_id}")
+
+
+@click.group()
+def db() -> None:
+    """The store."""
+
+
+@db.command("migrate")
+@click.pass_obj
+def db_migrate(config_path: Path) -> None:
+    """Make the store, or bring it to this release's schema."""
+    path = configuration.load(config_path).store.path
+    names = migrate_file(path)
+    for name in names:
+        click.echo(f"{path}: migrated: {name}")
+    if not names:
+        click.echo(f"{path}: nothing to do")
+    sys.exit(0)
+
+
+COMMANDS = (config, key, db)

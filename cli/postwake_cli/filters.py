@@ -1,0 +1,204 @@
+"""Verbs without a store: pure filters that anyone can try on their own data."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from postwake import config as configuration
+from postwake.config import DEFAULT_PATH, Config, Tracking
+from postwake.errors import CannotCreateError, NoInputError, UsageError
+from postwake.keyfile import read_keys
+from postwake.tokens import KeyRing, Privacy, Purpose
+from postwake.tracking_id import format_tracking_id, make_tracking_id
+from postwake_cli.output import ndjson
+
+TRY_OUT_KEYS = KeyRing({0: b"postwake try-out key, not secret"})
+TRY_OUT_URL = "https://track.example.com"
+
+
+def _settings(config_path: Path) -> tuple[Config, KeyRing]:
+    """Return configuration and keys; without a configuration, those for trying out, and say so."""
+    if config_path == DEFAULT_PATH and not config_path.exists():
+        click.echo(f"postwake: no {DEFAULT_PATH}: using a try-out key and {TRY_OUT_URL}", err=True)
+        return Config(tracking=Tracking(url=TRY_OUT_URL)), TRY_OUT_KEYS
+    config = configuration.load(config_path)
+    configuration.require_tracking(config, str(config_path))
+    return config, read_keys(config.tracking.keys)
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Where many files go, under their names."
+)
+@click.option("--sender", default="", help="Envelope sender: its domain's settings apply.")
+@click.option("--recipient", "recipients", multiple=True, help="Envelope recipient; repeat for several.")
+@click.option("--explain", is_flag=True, help="Say what was done, one JSON line a message, on standard output.")
+@click.pass_obj
+def rewrite(
+    config_path: Path,
+    files: tuple[Path, ...],
+    output_dir: Path | None,
+    sender: str,
+    recipients: tuple[str, ...],
+    explain: bool,
+) -> None:
+    """Message in, message out, by the code the milter runs.
+
+    Treats each message as outgoing mail of a tracked sender; the message itself can still say no. One FILE or standard
+    input goes to standard output, many go to --output-dir. With --explain and no --output-dir, only the explanation is
+    written.
+    """
+    from postwake_milter.handle import effective_privacy, make_plan
+    from postwake_milter.mint import TokenMint
+    from postwake_milter.rewrite.engine import rewrite_message
+    from postwake_milter.rewrite.headers import read_block
+
+    names = files or (Path("-"),)
+    if len(names) > 1 and output_dir is None and not explain:
+        raise UsageError(f"{len(names)} files: expected --output-dir for more than one")
+    if output_dir is not None:
+        _check_names(names)
+    config, keys = _settings(config_path)
+    domain = sender.rpartition("@")[2].lower()
+    plan = make_plan(config, domain)
+    tracking = config.tracking_for(domain)
+    for name in names:
+        raw = _read(name)
+        fields = [(item.name, item.value) for item in read_block(raw, 0).fields]
+        tracking_id = make_tracking_id(time.time_ns() // 1000, os.urandom(10))
+        privacy = effective_privacy(Privacy.parse(tracking.privacy), fields)
+        mint = TokenMint(keys, tracking.url, tracking_id, 1 if len(recipients) <= 1 else 0, privacy)
+        text_id = format_tracking_id(tracking_id)
+        result, done = rewrite_message(raw, plan, mint, stamp=text_id.encode("ascii"))
+        if output_dir is not None:
+            _write(output_dir / name.name, result)
+        elif not explain:
+            sys.stdout.buffer.write(result)
+        if explain:
+            ndjson(
+                [
+                    {
+                        "file": str(name),
+                        "tracked": done.tracked,
+                        "untracked_reason": done.untracked_reason,
+                        "tracking_id": text_id if done.tracked else None,
+                        "opens": done.opens,
+                        "clicks": len(done.links),
+                        "links_skipped": done.links_skipped,
+                        "parts_rewritten": done.parts_rewritten,
+                    }
+                ]
+            )
+
+
+def _check_names(names: Iterable[Path]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.name in seen:
+            raise UsageError(f"{name}: a second file called {name.name}: expected different names for --output-dir")
+        seen.add(name.name)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise NoInputError(f"{path}: cannot read: {error.strerror}") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise CannotCreateError(f"{path}: cannot write: {error.strerror}") from None
+
+
+@click.command("parse-log")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--mta", type=click.Choice(("postfix", "exim", "auto")), default="auto", show_default=True, help="Whose log it is."
+)
+@click.option("--year", type=int, help="The year of the first line, for stamps that name none.")
+@click.option("--timezone", help="The zone of stamps that name none, such as Europe/Berlin. Default: this machine's.")
+@click.option("--stats", is_flag=True, help="A last line that counts lines by what became of them.")
+def parse_log(files: tuple[Path, ...], mta: str, year: int | None, timezone: str | None, stats: bool) -> None:
+    """Log lines in, NDJSON events out, no store."""
+    from postwake_logparse.ndjson import parse_log as events
+
+    streams = ((str(name), _blocks(name)) for name in files or (Path("-"),))
+    ndjson(events(streams, mta=mta, year=year, timezone=timezone, now_us=time.time_ns() // 1000, stats=stats))
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                yield block
+    except OSError as error:
+        raise NoInputError(f"{path}: cannot read: {error.strerror}") from None
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--rules", type=click.Path(path_type=Path, dir_okay=False), help="Your own rules, tried first.")
+def classify(files: tuple[Path, ...], rules: Path | None) -> None:
+    """Reply texts, one a line, in; NDJSON verdicts out."""
+    from postwake.reply import classify_lines, default_classifier
+
+    classifier = default_classifier(rules)
+    for name in files or (Path("-"),):
+        lines = _read(name).decode("utf-8", "replace").splitlines()
+        ndjson(classify_lines(lines, classifier))
+
+
+@click.group()
+def token() -> None:
+    """Look into the tokens that stand in our URLs."""
+
+
+@token.command("decode")
+@click.argument("tokens", nargs=-1, required=True)
+@click.pass_obj
+def token_decode(config_path: Path, tokens: tuple[str, ...]) -> None:
+    """What tokens say, NDJSON; a whole URL will do. Exit status 1 if one of them is not valid."""
+    _, keys = _settings(config_path)
+    rows = [_decoded(keys, text) for text in tokens]
+    ndjson(rows)
+    sys.exit(0 if all(row["valid"] for row in rows) else 1)
+
+
+def _decoded(keys: KeyRing, text: str) -> dict[str, Any]:
+    bare = text.rsplit("/", 1)[-1].removesuffix(".gif")
+    found = keys.find(bare)
+    if found is None:
+        return {
+            "token": bare,
+            "valid": False,
+            "purpose": None,
+            "tracking_id": None,
+            "recipient": None,
+            "link": None,
+            "url": None,
+        }
+    purpose, content = found
+    return {
+        "token": bare,
+        "valid": True,
+        "purpose": {Purpose.OPEN: "open", Purpose.CLICK: "click", Purpose.UNSUBSCRIBE: "unsubscribe"}[purpose],
+        "tracking_id": format_tracking_id(content.tracking_id),
+        "recipient": content.recipient or "shared",
+        "link": content.link,
+        "url": content.url or None,
+    }
+
+
+COMMANDS = (rewrite, parse_log, classify, token)

@@ -1,0 +1,69 @@
+"""The command and its verbs; where errors end, each with its documented exit status."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import click
+
+from postwake import __version__
+from postwake.config import DEFAULT_PATH
+from postwake.errors import PostwakeError
+from postwake_cli import admin, filters, look, services
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_PATH,
+    show_default=True,
+    envvar="POSTWAKE_CONFIG",
+    help="The configuration file.",
+)
+@click.version_option(__version__, prog_name="postwake")
+@click.pass_context
+def cli(context: click.Context, config_path: Path) -> None:
+    """Sent, deferred, bounced, opened, clicked: what became of the mail of your own server.
+
+    Results go to standard output, everything else to standard error. Exit status 0, 1 for a "no" as answer, or one of
+    sysexits(3): 64 usage, 65 bad data, 66 no input, 69 unavailable, 73 cannot create, 75 try again, 78 configuration.
+    """
+    context.obj = config_path
+
+
+for room in (services, filters, look, admin):
+    for command in room.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends in one line and a status, never in a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(os.EX_USAGE)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.FileError as error:
+        error.show()
+        sys.exit(os.EX_NOINPUT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except PostwakeError as error:
+        click.echo(f"postwake: {error}", err=True)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except sqlite3.DatabaseError as error:
+        click.echo(f"postwake: the store cannot be read: {error}", err=True)
+        sys.exit(os.EX_IOERR)

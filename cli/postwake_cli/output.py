@@ -1,0 +1,61 @@
+"""How results are written: NDJSON lines, one JSON document, or a table for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+def ndjson(rows: Iterable[dict[str, Any]]) -> None:
+    """Write each row as one line of JSON."""
+    for row in rows:
+        click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+
+
+def document(value: Any) -> None:
+    """Write one JSON document."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: frozenset[int] = frozenset()) -> None:
+    """Write aligned columns; those numbered in *right* end at the right."""
+    cells = [list(map(printable, head)), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        parts = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(parts).rstrip())
+
+
+def printable(value: object) -> str:
+    """Return *value* as text that cannot move the cursor: what servers and senders say ends up on a terminal."""
+    text = "" if value is None else str(value)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def percent(part: int, whole: int) -> str:
+    """Return *part* of *whole* for people, ``–`` if there is no whole."""
+    return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def local_time(at: str) -> str:
+    """Return an RFC 3339 UTC time of the store as local time for people, to the second."""
+    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def parse_period(text: str, now_us: int) -> int:
+    """Return the time in microseconds that *text* names: ``7d``, ``12h``, ``30m`` ago, or an ISO date or time (UTC)."""
+    units_s = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+    try:
+        if text[-1:] in units_s and text[:-1].isdigit():
+            return now_us - int(text[:-1]) * units_s[text[-1]] * 1_000_000
+        at = datetime.fromisoformat(text)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: expected 30m, 12h, 7d, 2w or a date such as 2026-11-22") from None

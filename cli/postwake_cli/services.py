@@ -1,0 +1,126 @@
+"""The service verbs: what the systemd units start, and ``run``, which starts them all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from postwake import config as configuration
+from postwake.service import Signals, notify, set_up_logging
+from postwake.store.connection import migrate_file
+
+SERVICES = ("milter", "logparse", "pixelserver")
+RESTART_DELAY_S = 1.0
+STOP_PATIENCE_S = 20.0
+
+
+@click.command()
+@click.pass_obj
+def milter(config_path: Path) -> None:
+    """Rewrite outgoing mail: the daemon Postfix's smtpd_milters points to."""
+    from postwake_milter.daemon import run as run_milter
+
+    set_up_logging()
+    sys.exit(run_milter(config_path))
+
+
+@click.command()
+@click.pass_obj
+def logparse(config_path: Path) -> None:
+    """Follow the MTA's log and record what became of each delivery."""
+    from postwake_logparse.daemon import run as run_logparse
+
+    set_up_logging()
+    sys.exit(run_logparse(config_path))
+
+
+@click.command()
+@click.pass_obj
+def pixelserver(config_path: Path) -> None:
+    """Answer pixel, click and unsubscribe requests, and record them."""
+    from postwake_pixelserver.daemon import serve
+
+    set_up_logging()
+    serve(configuration.load(config_path), str(config_path))
+
+
+@click.command()
+@click.option("--only", "only", multiple=True, type=click.Choice(SERVICES), help="Start just these.")
+@click.pass_obj
+def run(config_path: Path, only: tuple[str, ...]) -> None:
+    """Every service in one foreground process group: for a look, and for containers.
+
+    Makes or migrates the store first. A service that dies is started again, except with status 78: then the
+    configuration is wrong and everything stops.
+    """
+    set_up_logging()
+    config = configuration.load(config_path)
+    for name in migrate_file(config.store.path):
+        click.echo(f"postwake: {config.store.path}: migrated: {name}", err=True)
+    group = _Group(config_path, only or SERVICES)
+    signals = Signals(group.reload)
+    group.start_all()
+    notify("READY=1")
+    signals.wait(group.tend)
+    sys.exit(group.stop())
+
+
+class _Group:
+    """The services as child processes."""
+
+    def __init__(self, config_path: Path, names: tuple[str, ...]) -> None:
+        self._config_path = config_path
+        self._names = names
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, float] = {}
+        self._status = 0
+
+    def start_all(self) -> None:
+        for name in self._names:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        # NOTIFY_SOCKET is ours alone: one service's readiness is not the group's.
+        environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
+        command = [sys.executable, "-m", "postwake_cli", "--config", str(self._config_path), name]
+        self._children[name] = subprocess.Popen(command, env=environment)
+        self._started[name] = time.monotonic()
+
+    def tend(self) -> bool:
+        """Start what died anew; return False when the configuration is wrong."""
+        for name, child in list(self._children.items()):
+            status = child.poll()
+            if status is None:
+                continue
+            if status == os.EX_CONFIG or (status and time.monotonic() - self._started[name] < RESTART_DELAY_S):
+                self._status = status
+                return False
+            click.echo(f"postwake: {name} ended with status {status}: started again", err=True)
+            self._start(name)
+        return True
+
+    def reload(self) -> None:
+        for child in self._children.values():
+            child.send_signal(signal.SIGHUP)
+
+    def stop(self) -> int:
+        for child in self._children.values():
+            if child.poll() is None:
+                child.terminate()
+        deadline = time.monotonic() + STOP_PATIENCE_S
+        for child in self._children.values():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        return self._status
+
+
+COMMANDS = (run, milter, logparse, pixelserver)

@@ -1,0 +1,96 @@
+"""postwake logparse: follows the MTA's log and turns it into the states of deliveries.
+
+Purpose
+    Reads a log file (or the journal, or a syslog socket), understands Postfix's or Exim's lines, joins them to the
+    messages the milter saw, and keeps queued → deferred → sent, bounced or expired for each recipient.
+
+Security
+    Reads the log (group adm on Debian) and writes the store; talks to nobody. Log text comes from strangers: it is
+    parsed, never executed, never printed unquoted.
+
+Diagnostics
+    One line when it starts, one a minute at most while the store cannot be written. What became of every line is
+    counted in ``postwake_log_lines_total``. Exit status 78 for a wrong configuration.
+
+Limits
+    One log a process. Lines over 64 KiB are left out and counted. While the store is away the log waits on the
+    disk; nothing is lost unless it is rotated out of existence meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from postwake import config as configuration
+from postwake.config import Config
+from postwake.errors import StoreUnavailableError
+from postwake.metrics import StoreCollector, new_registry, serve
+from postwake.networks import Networks
+from postwake.reply import default_classifier
+from postwake.service import Signals, notify
+from postwake.store.connection import open_reader
+from postwake_logparse.correlate import Correlator
+from postwake_logparse.follow import Follower, open_source, source_name
+from postwake_logparse.grammars import open_grammar
+from postwake_logparse.ingest import Ingester
+from postwake_logparse.log_metrics import LogCollector
+from postwake_logparse.outcome import Outcomes
+
+log = logging.getLogger("postwake.logparse")
+
+
+def run(path: Path) -> int:
+    """Follow the log with the configuration at *path* until told to stop; return the exit status."""
+    config = configuration.load(path)
+    open_reader(config.store.path).close()  # a missing store or a wrong schema is said now
+    ingester = Ingester(config.store.path, make_correlator(config), busy_timeout_ms=config.store.busy_timeout_ms)
+    follower = Follower(
+        lambda cursor: open_source(config.logparse, cursor),
+        open_grammar(config.logparse.mta),
+        ingester,
+        name=source_name(config.logparse),
+        timezone=config.logparse.timezone or None,
+        now_us=lambda: time.time_ns() // 1000,
+    )
+    registry = new_registry("logparse")
+    registry.register(LogCollector(follower, ingester))
+    registry.register(StoreCollector(config.store.path))
+    stop_metrics = serve(config.metrics.logparse, registry)
+    signals = Signals()
+    stop = threading.Event()
+    thread = threading.Thread(target=_follow, args=(follower, stop), name="follow", daemon=True)
+    thread.start()
+    notify("READY=1")
+    log.info("source=%s state=ready", follower.name)
+    signals.wait(thread.is_alive)
+    stop.set()
+    thread.join(10)
+    if stop_metrics is not None:
+        stop_metrics()
+    return 0 if signals.stopping else 70
+
+
+def make_correlator(config: Config) -> Correlator:
+    """Return the correlator that *config* describes."""
+    networks = Networks(config.mta.internal_networks)
+    classifier = default_classifier(config.logparse.reply_rules)
+    return Correlator(Outcomes(classifier), networks.__contains__, frozenset(config.mta.local_domains))
+
+
+def _follow(follower: Follower, stop: threading.Event) -> None:
+    complained_at = 0.0
+    while not stop.is_set():
+        try:
+            follower.step(timeout_s=1.0)
+        except StoreUnavailableError as error:
+            if time.monotonic() - complained_at > 60:
+                log.warning("store=unavailable waiting=yes error=%s", error)
+                complained_at = time.monotonic()
+            stop.wait(0.5)
+        except Exception:
+            log.exception("source=%s state=failed", follower.name)
+            raise
+    follower.close()
