@@ -8,7 +8,6 @@ the original goes out, with the name of the reason (:mod:`.reasons`).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,8 +26,6 @@ from .links import Link, LinkRules
 from .mime_parts import Part, StructureError, same_outline, split
 from .pixel import PixelPosition
 from .transfer import Opened, TransferError, encode_quoted_printable, line_ending, open_body, overlong_line
-
-_WORD = re.compile(rb"[^\s;()]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,10 +357,8 @@ def _declare_quoted_printable(part: Part, eol: bytes, work: _Work) -> None:
         return
     for header in part.fields:
         if header.name.lower() == b"content-transfer-encoding":
-            word = _WORD.search(header.value)
-            start, end = word.span() if word else (len(header.value), len(header.value))
-            new = b"quoted-printable" if word else b" quoted-printable"
-            work.edits.append(Edit(header.value_start + start, header.value_start + end, new))
+            end = header.value_start + len(header.value)
+            work.edits.append(Edit(header.value_start, end, b" quoted-printable"))
             return
     new = b"Content-Transfer-Encoding: quoted-printable" + eol
     work.edits.append(Edit(part.header_end, part.header_end, new))

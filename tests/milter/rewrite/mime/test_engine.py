@@ -1,0 +1,406 @@
+"""The engine's decisions: what is tracked, what is left alone and under which name, and which fields change."""
+
+from __future__ import annotations
+
+import base64
+import email
+import quopri
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from postwake_milter.rewrite import html_edit, reasons
+from postwake_milter.rewrite.engine import HeaderChange, Mint, Plan, rewrite, rewrite_message
+
+STAMP = b"0197e0d5f3b87cc08a11223344556677"
+HTML = b'<html><body><p>Hi <a href="https://example.com/?a=1&amp;b=2">there</a></p></body></html>\n'
+PGP = b"-----BEGIN PGP MESSAGE-----\n\nhQEMA\n-----END PGP MESSAGE-----\n"
+
+
+def _mail(*fields: bytes, body: bytes = HTML) -> bytes:
+    return b"\n".join([b"From: a@example.com", b"Subject: s", *fields, b"", body])
+
+
+def _html(*fields: bytes, body: bytes = HTML) -> bytes:
+    return _mail(b"MIME-Version: 1.0", b"Content-Type: text/html; charset=utf-8", *fields, body=body)
+
+
+def _multipart(kind: bytes, *parts: bytes, fields: tuple[bytes, ...] = ()) -> bytes:
+    body = b"".join(b"--=_b\n" + part + b"\n" for part in parts) + b"--=_b--\n"
+    return _mail(b"MIME-Version: 1.0", b"Content-Type: multipart/" + kind + b'; boundary="=_b"', *fields, body=body)
+
+
+HTML_PART = b"Content-Type: text/html; charset=utf-8\n\n" + HTML
+PLAIN_PART = b"Content-Type: text/plain; charset=utf-8\n\nhello https://example.com/x\n"
+
+NEVER = [
+    pytest.param(_html(b"X-Postwake-ID: " + STAMP), "already-stamped", id="already-stamped"),
+    pytest.param(_html(b"DKIM-Signature: v=1; b=x"), "dkim-signed", id="dkim-signed"),
+    pytest.param(_html(b"dkim-signature: v=1; b=x"), "dkim-signed", id="dkim-signed-lower-case"),
+    pytest.param(_html(b"ARC-Seal: i=1"), "arc-sealed", id="arc-seal"),
+    pytest.param(_multipart(b"signed; protocol=x", HTML_PART, PLAIN_PART), "signed", id="multipart-signed"),
+    pytest.param(_multipart(b"encrypted", HTML_PART), "encrypted", id="multipart-encrypted"),
+    pytest.param(_mail(b"Content-Type: application/pkcs7-mime; smime-type=signed-data"), "smime", id="smime"),
+    pytest.param(_mail(b"Content-Type: text/plain", body=PGP), "inline-pgp", id="pgp-plain"),
+    pytest.param(
+        _multipart(b"alternative", b"Content-Type: text/plain\n\n" + PGP, HTML_PART), "inline-pgp", id="pgp-alternative"
+    ),
+    pytest.param(
+        _multipart(
+            b"alternative",
+            b"Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\n" + base64.encodebytes(PGP),
+            HTML_PART,
+        ),
+        "inline-pgp",
+        id="pgp-in-base64",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "reason"), NEVER)
+def test_not_one_byte_changes(raw: bytes, reason: str, plan: Plan, mint: Mint) -> None:
+    """Signed, encrypted and finished mail goes out as the same bytes, control fields of ours included."""
+    raw = raw.replace(b"Subject: s", b"Subject: s\nX-Tag: keep\nX-PM-Tag: keep")
+    eager = replace(plan, text_clicks=True, list_unsubscribe="wrap")
+    after, result = rewrite_message(raw, eager, mint, stamp=STAMP)
+
+    assert after == raw
+    assert (result.tracked, result.untracked_reason) == (False, reason)
+    assert result.header_changes == ()
+
+
+DECLINED = [
+    pytest.param(_html(b"Auto-Submitted: auto-replied"), "auto-replied", id="auto-replied"),
+    pytest.param(_html(b"Auto-Submitted: auto-replied (vacation)"), "auto-replied", id="auto-replied-comment"),
+    pytest.param(_html(b"Auto-Submitted: auto-notified; x=y"), "auto-replied", id="auto-notified"),
+    pytest.param(_html(b"Auto-Submitted: auto-generated"), "auto-generated", id="auto-generated"),
+    pytest.param(_html(b"Precedence: auto_reply"), "auto-replied", id="precedence"),
+    pytest.param(_html(b"X-Autoreply: yes"), "auto-replied", id="x-autoreply"),
+    pytest.param(_multipart(b"report; report-type=delivery-status", HTML_PART), "delivery-report", id="report"),
+    pytest.param(_html(b"X-Track-Privacy: off"), "privacy-off", id="privacy-off"),
+    pytest.param(_html(b"X-Mailgun-Track: no"), "disabled-by-header", id="off-by-header"),
+    pytest.param(_mail(), "no-html", id="no-html"),
+    pytest.param(_mail(b"Content-Type: image/png"), "no-html", id="one-image"),
+    pytest.param(_mail(b"Content-Type: message/rfc822"), "attached-message", id="only-a-message"),
+    pytest.param(_mail(b"Content-Type: multipart/mixed"), "malformed-mime", id="no-boundary"),
+    pytest.param(
+        _multipart(b"mixed", HTML_PART, fields=(b"Content-Transfer-Encoding: base64",)),
+        "malformed-mime",
+        id="encoded-multipart",
+    ),
+    pytest.param(_multipart(b"mixed; boundary=other", HTML_PART), "ambiguous-structure", id="two-boundaries"),
+    pytest.param(_html(b"Content-Type: text/plain"), "ambiguous-headers", id="two-types"),
+    pytest.param(_html(b"Content-Transfer-Encoding: x-uuencode"), "unknown-transfer-encoding", id="uuencode"),
+    pytest.param(
+        _html(b"Content-Transfer-Encoding: quoted-printable"), "malformed-quoted-printable", id="not-really-qp"
+    ),
+    pytest.param(_html(b"Content-Transfer-Encoding: base64"), "malformed-base64", id="not-really-base64"),
+    pytest.param(_html(body=b"\xe4" + HTML), "charset-mismatch", id="not-really-utf-8"),
+    pytest.param(_mail(b"Content-Type: text/html", body=b"\xe4" + HTML), "charset-undeclared", id="undeclared"),
+    pytest.param(_mail(b"Content-Type: text/html; charset=utf-16", body=HTML), "charset-not-ascii", id="utf-16"),
+    pytest.param(_mail(b"Content-Type: text/html; charset=x-what", body=HTML), "charset-unknown", id="unknown-charset"),
+    pytest.param(_html(b"Content-Disposition: attachment; filename=x.html"), "attachment", id="attachment"),
+    pytest.param(
+        _multipart(b"mixed", PLAIN_PART, HTML_PART.replace(b"utf-8", b"utf-8; name=x.html")), "attachment", id="named"
+    ),
+    pytest.param(
+        _multipart(b"mixed", b"Content-Disposition: inline; filename=x.html\n" + HTML_PART),
+        "attachment",
+        id="inline-file",
+    ),
+    pytest.param(
+        _multipart(b"mixed", b"Content-Disposition: strange\n" + HTML_PART), "attachment", id="unknown-disposition"
+    ),
+    pytest.param(
+        _multipart(b"related", b"Content-Type: image/gif\n\nGIF", HTML_PART), "related-resource", id="resource"
+    ),
+    pytest.param(
+        _multipart(b"mixed", b"Content-Type: text/html\noops\n\n" + HTML), "malformed-headers", id="broken-part-header"
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "reason"), DECLINED)
+def test_left_alone_under_a_name(raw: bytes, reason: str, plan: Plan, mint: Mint) -> None:
+    """What is not tracked says why, keeps its body byte for byte, and loses its control fields alone."""
+    marked = raw.replace(b"Subject: s", b"Subject: s\nX-Tag: gone")
+    result = rewrite_message(marked, plan, mint, stamp=STAMP)[1]
+    after = rewrite_message(marked, plan, mint, stamp=STAMP)[0]
+
+    assert (result.tracked, result.untracked_reason) == (False, reason)
+    assert reason in reasons.UNTRACKED_REASONS
+    assert result.body is None
+    kept = [line for line in raw.split(b"\n") if not line.startswith((b"X-Track-", b"X-Mailgun-"))]
+    assert after == b"\n".join(kept)
+
+
+def test_off_for_the_sender(plan: Plan, mint: Mint) -> None:
+    """A sender without opens, clicks and unsubscribing is untracked, unless the message itself asks."""
+    off = replace(plan, opens=False, clicks=False)
+
+    assert rewrite_message(_html(), off, mint, stamp=None)[1].untracked_reason == "tracking-off"
+    asked = rewrite_message(_html(b"X-PM-TrackOpens: true"), off, mint, stamp=None)[1]
+    assert (asked.tracked, asked.opens, asked.links) == (True, 1, ())
+
+
+def test_auto_generated_mail_that_asks_for_tracking(plan: Plan, mint: Mint) -> None:
+    """An invoice may say auto-generated and still want opens; an automatic reply never gets them."""
+    assert rewrite_message(_html(b"Auto-Submitted: auto-generated", b"X-Track-Opens: yes"), plan, mint, stamp=None)[
+        1
+    ].tracked
+    assert not rewrite_message(_html(b"Auto-Submitted: auto-replied", b"X-Track-Opens: yes"), plan, mint, stamp=None)[
+        1
+    ].tracked
+    assert rewrite_message(_html(b"Auto-Submitted: no"), plan, mint, stamp=None)[1].tracked
+
+
+def test_too_large(plan: Plan, mint: Mint) -> None:
+    """A body over the limit is not read; one at the limit is."""
+    size = len(HTML)
+
+    assert rewrite_message(_html(), replace(plan, max_message_bytes=size), mint, stamp=None)[1].tracked
+    small = rewrite_message(_html(), replace(plan, max_message_bytes=size - 1), mint, stamp=None)[1]
+    assert small.untracked_reason == "too-large"
+
+
+def test_dkim_signed_when_allowed(plan: Plan, mint: Mint) -> None:
+    """Configuration may say that the signature does not matter."""
+    allowed = replace(plan, allow_dkim_signed=True)
+
+    assert rewrite_message(_html(b"DKIM-Signature: v=1"), allowed, mint, stamp=None)[1].tracked
+
+
+def test_a_stamp_that_is_none_does_not_stop_tracking(plan: Plan, mint: Mint) -> None:
+    """Only a plausible tracking ID means that the mail was here before."""
+    assert rewrite_message(_html(b"X-Postwake-ID: forged"), plan, mint, stamp=None)[1].tracked
+
+
+# --- Structure ---
+
+
+def test_signed_part_inside_a_mixed_message(plan: Plan, mint: Mint) -> None:
+    """A signed subtree stays byte for byte while the rest of the message is tracked."""
+    signed = (
+        b"Content-Type: multipart/signed; boundary=s\n\n--s\n"
+        + HTML_PART
+        + b"\n--s\nContent-Type: application/pgp-signature\n\nxx\n--s--\n"
+    )
+    raw = _multipart(b"mixed", signed, HTML_PART)
+    after, result = rewrite_message(raw, plan, mint, stamp=STAMP)
+
+    assert result.tracked
+    assert result.parts_rewritten == 1
+    assert signed in after
+    assert result.part_reasons["signed"] == 2
+
+
+def test_attached_message_stays(plan: Plan, mint: Mint) -> None:
+    """A forwarded message is not ours to edit, though it holds HTML with links."""
+    attached = b"Content-Type: message/rfc822\n\n" + _html()
+    after, result = rewrite_message(_multipart(b"mixed", HTML_PART, attached), plan, mint, stamp=STAMP)
+
+    assert attached in after
+    assert result.part_reasons == {"attached-message": 1}
+    assert len(result.links) == 1
+
+
+def test_one_pixel_for_several_html_parts(plan: Plan, mint: Mint) -> None:
+    """HTML shown in two pieces is one body: one pixel, and links numbered through."""
+    result = rewrite_message(_multipart(b"mixed", HTML_PART, HTML_PART), plan, mint, stamp=None)[1]
+
+    assert result.opens == 1
+    assert [link.index for link in result.links] == [0, 1]
+    assert result.parts_rewritten == 2
+
+
+def test_text_clicks(plan: Plan, mint: Mint) -> None:
+    """Plain text is rewritten when asked for, by configuration or by the message, and never gets a pixel."""
+    raw = _multipart(b"alternative", PLAIN_PART, HTML_PART)
+
+    assert len(rewrite_message(raw, plan, mint, stamp=None)[1].links) == 1
+    result = rewrite_message(raw, replace(plan, text_clicks=True), mint, stamp=None)[1]
+    assert [link.url for link in result.links] == ["https://example.com/x", "https://example.com/?a=1&b=2"]
+    only_text = raw.replace(b"Subject: s", b"Subject: s\nX-PM-TrackLinks: TextOnly\nX-Track-Opens: no")
+    result = rewrite_message(only_text, plan, mint, stamp=None)[1]
+    assert [link.url for link in result.links] == ["https://example.com/x"]
+
+
+def test_format_flowed_with_delsp(plan: Plan, mint: Mint) -> None:
+    """A URL that a DelSp line break cuts in two is left alone."""
+    raw = _mail(b"Content-Type: text/plain; format=flowed; delsp=yes", body=b"https://example.com/long \nrest\n")
+
+    result = rewrite_message(raw, replace(plan, text_clicks=True), mint, stamp=None)[1]
+    assert result.links_skipped == {"broken-url": 1}
+    assert result.untracked_reason == "nothing-to-track"
+
+
+# --- Encodings ---
+
+LONG = b"<p>" + b"x" * 900 + b' <a href="https://example.com/">there</a></p>\n'
+
+
+def test_long_line_becomes_quoted_printable(plan: Plan, mint: Mint, judge: ModuleType) -> None:
+    """Where a link would pass 998 octets on a line, the part is encoded and its field says so."""
+    raw = _html(b"Content-Transfer-Encoding: 8bit", body=LONG)
+    after, result = rewrite_message(raw, plan, mint, stamp=STAMP)
+
+    assert HeaderChange(b"Content-Transfer-Encoding", 1, b"quoted-printable") in result.header_changes
+    assert max(map(len, after.split(b"\n"))) < 998
+    assert judge.check(raw, after, set()) == 1
+
+
+def test_long_line_without_an_encoding_field(plan: Plan, mint: Mint, judge: ModuleType) -> None:
+    """The field is added where there was none, in the message's header or in the part's."""
+    top, result = rewrite_message(_html(body=LONG), plan, mint, stamp=None)
+    assert result.header_changes == (HeaderChange(b"Content-Transfer-Encoding", 0, b"quoted-printable"),)
+    assert email.message_from_bytes(top)["content-transfer-encoding"] == "quoted-printable"
+
+    for part in (HTML_PART, HTML_PART.replace(b"\n\n", b"\nContent-Transfer-Encoding:\t8Bit (sic)\n\n", 1)):
+        raw = _multipart(b"mixed", part.replace(HTML, LONG))
+        after, _ = rewrite_message(raw, plan, mint, stamp=None)
+        assert judge.check(raw, after, set()) == 1
+        field = email.message_from_bytes(after).get_payload(0)["content-transfer-encoding"]
+        assert field.split()[0] == "quoted-printable"
+
+
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
+def test_single_part_html(plan: Plan, mint: Mint, judge: ModuleType, eol: bytes, encoding: str) -> None:
+    """A message that is nothing but encoded HTML keeps its header and its line endings."""
+    body = quopri.encodestring(HTML) if encoding == "quoted-printable" else base64.encodebytes(HTML)
+    raw = _html(b"Content-Transfer-Encoding: " + encoding.encode(), body=body).replace(b"\n", eol)
+    after, result = rewrite_message(raw, plan, mint, stamp=None)
+
+    assert result.header_changes == ()
+    assert after.count(b"\n") == after.count(eol)
+    assert judge.check(raw, after, set()) == 1
+
+
+# --- Header fields ---
+
+
+def test_fields_are_removed_last_first(plan: Plan, mint: Mint) -> None:
+    """Of one name the later field goes first, so that no deletion moves another's index."""
+    fields = [(b"X-Tag", b" a"), (b"Content-Type", b" text/html"), (b"x-tag", b" b"), (b"X-Campaign", b" c")]
+    changes = rewrite(fields, HTML, plan, mint).header_changes
+
+    assert changes == (
+        HeaderChange(b"x-tag", 2, None),
+        HeaderChange(b"X-Tag", 1, None),
+        HeaderChange(b"X-Campaign", 1, None),
+    )
+
+
+def test_list_unsubscribe_is_wrapped(plan: Plan, mint: Mint) -> None:
+    """One field with our one-click address remains, the mailto beside it, and its Post field."""
+    raw = _html(
+        b"List-Unsubscribe: <mailto:u@example.com>,\n\t<https://example.com/u>",
+        b"list-unsubscribe: <https://example.com/2>",
+    )
+    after, result = rewrite_message(raw, replace(plan, list_unsubscribe="wrap"), mint, stamp=STAMP)
+    message = email.message_from_bytes(after)
+
+    assert message.get_all("list-unsubscribe") == [
+        f"<{mint.unsubscribe_url('https://example.com/u')}>,\n <mailto:u@example.com>"
+    ]
+    assert message["list-unsubscribe-post"] == "List-Unsubscribe=One-Click"
+    assert result.tracked
+
+
+def test_list_unsubscribe_alone_tracks_a_plain_mail(plan: Plan, mint: Mint) -> None:
+    """A text mail that gets an unsubscribe address of ours is stamped, body untouched."""
+    raw = _mail(b"X-Track-Unsubscribe: yes", body=b"hello\n")
+    after, result = rewrite_message(raw, plan, mint, stamp=STAMP)
+
+    assert result.tracked
+    assert result.body is None
+    assert after.endswith(b"\nX-Postwake-ID: " + STAMP + b"\n\nhello\n")
+    assert b"X-Track" not in after
+
+
+def test_list_unsubscribe_target_is_not_wrapped_in_the_body(plan: Plan, mint: Mint) -> None:
+    """The link that the header names is the unsubscribe link, whatever it is called."""
+    raw = _html(b"List-Unsubscribe: <https://example.com/?a=1&b=2>")
+
+    assert rewrite_message(raw, plan, mint, stamp=None)[1].links_skipped == {"unsubscribe": 1}
+
+
+# --- Whole messages ---
+
+FRAMES = [
+    pytest.param(_html(), id="lf"),
+    pytest.param(_html().replace(b"\n", b"\r\n"), id="crlf"),
+    pytest.param(b"From a@example.com Thu Jan  1 00:00:00 1970\n" + _html(), id="mbox"),
+    pytest.param(_html(body=b"one\rtwo\r\r\n" + HTML), id="bare-cr"),
+    pytest.param(_html(body=HTML.rstrip(b"\n")), id="no-final-newline"),
+    pytest.param(_html().replace(b"Subject: s\n", b"Subject: s\r\n"), id="mixed-endings"),
+    pytest.param(_html().replace(b"\n\n", b"\n", 1), id="no-empty-line"),
+]
+
+
+@pytest.mark.parametrize("raw", FRAMES)
+def test_the_frame_stays(raw: bytes, plan: Plan, mint: Mint) -> None:
+    """Taking our edits out of the result gives the original bytes, however the message is framed."""
+    after, result = rewrite_message(raw, plan, mint, stamp=STAMP)
+
+    assert result.tracked
+    eol = (
+        b"\r\n"
+        if b"s\r\n" in raw and b"\r\nContent" in raw
+        else b"\r\n"
+        if raw.startswith(b"From: a@example.com\r\n")
+        else b"\n"
+    )
+    restored = after.replace(b"X-Postwake-ID: " + STAMP + eol, b"")
+    restored = restored.replace(
+        mint.click_url(0, "https://example.com/?a=1&b=2").encode(), b"https://example.com/?a=1&amp;b=2"
+    )
+    start = restored.index(b"<img")
+    restored = restored[:start] + restored[restored.index(b">", start) + 1 :]
+    assert restored == raw
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\n", b"\r\n", b"x", b"From ", b"From x\n", b":\n", b"A: b", b"\x00\xff", b"Content-Type:"]
+)
+def test_hardly_a_message(raw: bytes, plan: Plan, mint: Mint) -> None:
+    """What is hardly a message comes out as it went in."""
+    after, result = rewrite_message(raw, plan, mint, stamp=STAMP)
+
+    assert after == raw
+    assert not result.tracked
+
+
+def test_fields_with_bare_lf_folding(plan: Plan, mint: Mint) -> None:
+    """A milter has fields without line endings, folded with LF: they read the same."""
+    fields = [(b"Content-Type", b" multipart/mixed;\n\tboundary=b")]
+    body = b"--b\r\nContent-Type: text/html\r\n\r\n" + HTML.replace(b"\n", b"\r\n") + b"\r\n--b--\r\n"
+    result = rewrite(fields, body, plan, mint)
+
+    assert result.tracked
+    assert result.body is not None
+    assert result.body.count(b"\n") == result.body.count(b"\r\n")
+
+
+def test_rewriting_twice_changes_nothing_more(plan: Plan, mint: Mint) -> None:
+    """A content filter hands the mail back: it is stamped once, and even unstamped its links stay as they are."""
+    once, _ = rewrite_message(_html(), plan, mint, stamp=STAMP)
+    assert rewrite_message(once, plan, mint, stamp=STAMP)[0] == once
+
+    unstamped = once.replace(b"X-Postwake-ID: " + STAMP + b"\n", b"")
+    assert rewrite_message(unstamped, replace(plan, opens=False), mint, stamp=STAMP)[1].links_skipped == {"own-host": 1}
+
+
+def test_reasons_are_documented() -> None:
+    """Every reason that the engine's modules name has its sentence, and every sentence is one."""
+    folder = Path(html_edit.__file__).parent
+    text = "".join(
+        (folder / f"{name}.py").read_text()
+        for name in ("engine", "never_touch", "charsets", "transfer", "mime_parts", "html_edit")
+    )
+
+    for name, sentence in reasons.UNTRACKED_REASONS.items():
+        assert f'"{name}"' in text, name
+        assert sentence.endswith(".")
