@@ -229,7 +229,9 @@ _prefix = pp.Suppress(
         flags=re.IGNORECASE,
     )
 )
-_REPLY = pp.ZeroOrMore(_prefix) + (_postfix | _exim | _relayed | _said)
+# Most replies begin with their code: they need not fail at every other alternative first.
+_coded = pp.Suppress(pp.Regex(rf"(?={_CODE}[- ])")) + _said
+_REPLY = pp.ZeroOrMore(_prefix) + (_coded | _postfix | _exim | _relayed | _said)
 
 # --- the fast ways ---------------------------------------------------------------------------------------------------
 
@@ -238,9 +240,7 @@ _FAST_SAID = re.compile(
     rf"host (?P<host>[\ue000-\ue0ff]) said: (?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN})? ?(?P<message>{_PLAIN}[^\\\n]*?)\s*"
     r"(?:\(in reply to (?P<stage>[A-Za-z ]{2,40}?)(?: command)?\))?"
 )
-_FAST_BARE = re.compile(
-    rf"(?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN}) (?P<message>{_PLAIN}(?!.*(?:said:|<<<|returned))[^\\\n]*)", re.IGNORECASE
-)
+_FAST_BARE = re.compile(rf"(?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN}) (?P<message>{_PLAIN}[^\\\n]*)", re.IGNORECASE)
 
 
 def _fast(template: str) -> Reply | None:

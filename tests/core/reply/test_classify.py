@@ -242,3 +242,36 @@ def test_cost_is_linear(piece: str) -> None:
 
     cost(100)
     assert min(cost(100_000) for _ in range(2)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("stage", "dead"),
+    [("MAIL FROM", False), ("EHLO", False), ("STARTTLS", False), ("RCPT TO", True), ("end of DATA", True)],
+)
+@pytest.mark.parametrize("words", ["550 unknown user", "550 5.1.1 xyzzy", "551 invalid address", "551 xyzzy"])
+def test_nothing_said_before_the_recipient_is_about_the_recipient(stage: str, words: str, dead: bool) -> None:
+    """Until RCPT TO the server does not know whom the mail is for, so no word of it makes the address dead."""
+    verdict = CLASSIFIER.classify(f"host mx.example.com[192.0.2.1] said: {words} (in reply to {stage} command)")
+    assert verdict.is_dead_address == dead
+
+
+def test_a_host_that_takes_no_mail_may_say_so_in_its_greeting() -> None:
+    """RFC 7504: a server for a domain without mail may refuse at once; that is about the recipient's domain."""
+    text = "host mx.example.com[192.0.2.1] refused to talk to me: 556 this domain does not accept mail"
+    verdict = CLASSIFIER.classify(text)
+    assert (verdict.category, verdict.is_dead_address) == ("bad-domain", True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "535 5.7.8 Error: authentication failed: user not found",
+        "550 your mail server address is invalid",
+        "550 This email address is not allowed to send mail",
+        "550 IP address not found in DNS",
+        "550 Your host is unknown",
+    ],
+)
+def test_words_about_an_address_of_ours(text: str) -> None:
+    """Unknown or invalid, said of our address, host or login, does not speak of the recipient."""
+    assert not CLASSIFIER.classify(text).is_dead_address

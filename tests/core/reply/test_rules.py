@@ -276,3 +276,18 @@ def test_needles_never_hide_a_match(text: str) -> None:
     for rule in SHIPPED.rules:
         if rule.match is not None and rule.needles is not None and rule.match.search(text):
             assert any(needle in text.lower() for needle in rule.needles), rule.id
+
+
+def test_unless_keeps_a_rule_from_matching() -> None:
+    """`unless` takes texts out again that `match` found."""
+    ruleset = parse_rules(GOOD.replace('match = "quux"', 'match = "quux"\nunless = "not quux"'), "mine.toml")
+    classifier = Classifier(ruleset)
+    assert classifier.classify("550 quux").rule == "mine"
+    assert classifier.classify("550 Not Quux").rule == "unclassified"
+
+
+@pytest.mark.parametrize(("code", "matches"), [("550", True), ("450", False), ("", True)])
+def test_code_condition_may_allow_its_absence(code: str, matches: bool) -> None:
+    """An empty alternative in `code` stands for a reply without a code."""
+    classifier = Classifier(parse_rules(GOOD.replace('match = "quux"', "match = 'quux'\ncode = '5..|'"), "mine.toml"))
+    assert (classifier.classify(f"{code} quux").rule == "mine") == matches
