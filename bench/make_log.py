@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (log lines are long)
 """Write a Postfix log as a busy relay writes it, the same one for the same seed.
 
     python bench/make_log.py [--lines 1000000] [--seed 1] [--stamps traditional|rfc3339] [--long-ids] [--start 2026-03-01] > mail.log
@@ -52,7 +53,24 @@ BOUNCES = [
     ("5.4.4", "Host or domain name not found. Name service error for name={domain} type=AAAA: Host not found"),
     ("5.2.2", "host {relay} said: 552 5.2.2 Mailbox full (in reply to RCPT TO command)"),
 ]
-NAMES = ["anna", "bert", "carla", "dieter", "emma", "franz", "greta", "hans", "ines", "jan", "karin", "lars", "maria", "nils", "olga", "paul"]
+NAMES = [
+    "anna",
+    "bert",
+    "carla",
+    "dieter",
+    "emma",
+    "franz",
+    "greta",
+    "hans",
+    "ines",
+    "jan",
+    "karin",
+    "lars",
+    "maria",
+    "nils",
+    "olga",
+    "paul",
+]
 
 
 def seconds(value: float) -> str:
@@ -76,7 +94,7 @@ class LogMaker:
         pid = self.random.randint(1000, 60000)
         heapq.heappush(self.heap, (at_s, self.sequence, f"{HOST} {program}[{pid}]: {body}\n"))
 
-    def queue_id(self, at_s: float) -> str:
+    def queue_id(self) -> str:
         r = self.random
         if self.long_ids:
             return "4" + "".join(r.choices(LONG, k=9)) + "z" + "".join(r.choices(LONG[:-1], k=4))
@@ -91,7 +109,7 @@ class LogMaker:
 
     def message(self, at_s: float) -> None:
         r = self.random
-        queue_id = self.queue_id(at_s)
+        queue_id = self.queue_id()
         sender = f"bounce-{r.randrange(1000000)}@news.shop.example" if r.random() < 0.6 else self.address()[0]
         kind = r.random()
         if kind < 0.55:
@@ -169,7 +187,7 @@ class LogMaker:
                 "postfix/smtp",
                 f"{head}relay={where}, {self.delays(done_s - at_s)}, dsn={dsn}, status=bounced ({text.format(**fill)})",
             )
-            notice = self.queue_id(done_s)
+            notice = self.queue_id()
             self.put(done_s + 0.01, "postfix/cleanup", f"{notice}: message-id=<{self.token()}@{HOST}>")
             self.put(done_s + 0.02, "postfix/bounce", f"{queue_id}: sender non-delivery notification: {notice}")
             self.put(done_s + 0.03, "postfix/qmgr", f"{notice}: from=<>, size=2412, nrcpt=1 (queue active)")
@@ -203,7 +221,7 @@ class LogMaker:
         reply = (
             f"250 2.0.0 OK  {int(done_s)} {self.token()} - gsmtp"
             if "google" in relay
-            else f"250 2.0.0 Ok: queued as {self.queue_id(done_s)}"
+            else f"250 2.0.0 Ok: queued as {self.queue_id()}"
         )
         self.put(
             done_s, service, f"{head}relay={relay}, {self.delays(done_s - at_s)}, dsn=2.0.0, status=sent ({reply})"

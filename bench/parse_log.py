@@ -34,7 +34,8 @@ def main() -> None:
         tally = grammar.tally
         records = sum(tally.records.values())
         print(
-            f"{name}: {tally.lines} lines, {records} records, {tally.unparsed} unparsed, {seconds:.2f} s, {tally.lines / seconds:,.0f} lines/s"
+            f"{name}: {tally.lines} lines, {records} records, {tally.unparsed} unparsed, {seconds:.2f} s,"
+            f" {tally.lines / seconds:,.0f} lines/s"
         )
 
 

@@ -1,8 +1,8 @@
 """Exim's mainlog (and rejectlog), from blocks of it to records: as a file, in syslog's clothes, or from journald.
 
-Every line of Exim starts with Exim's own stamp, then perhaps ``[pid]``, then perhaps a message ID of 16 (up to 4.96) or 23
-(from 4.97) characters. A flag of two characters after the ID tells a fate; what has no flag is a remark. In syslog's form,
-Exim cuts long lines into ``[1/4] …`` pieces, and writes a refusal twice: pieces are joined and twins dropped.
+Every line of Exim starts with Exim's own stamp, then perhaps ``[pid]``, then perhaps a message ID of 16 (up to 4.96) or
+23 (from 4.97) characters. A flag of two characters after the ID tells a fate; what has no flag is a remark. In syslog's
+form, Exim cuts long lines into ``[1/4] …`` pieces, and writes a refusal twice: pieces are joined and twins dropped.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ MAX_OPEN_PIECES = 256
 
 _PEER = r"(?:H=(?:(?P<name>[^ (\[][^ ]*) |)(?:\((?P<helo>.*?)\) |)\[(?P<ip>[^\]]*)\](?::[^ ]+|) )?"
 _REFUSED = re.compile(
-    _PEER
-    + r"(?:I=[^ ]+ |)(?:U=[^ ]+ |)(?:Ci=[^ ]+ |)(?:P=[^ ]+ |)(?:X=[^ ]+ |)(?:CV=[^ ]+ |)(?:DN=\"[^\"]*\" |)(?:SNI=[^ ]+ |)"
+    _PEER + r"(?:I=[^ ]+ |)(?:U=[^ ]+ |)(?:Ci=[^ ]+ |)(?:P=[^ ]+ |)(?:X=[^ ]+ |)(?:CV=[^ ]+ |)(?:DN=\"[^\"]*\" |"
+    r")(?:SNI=[^ ]+ |)"
     r"(?:A=[^ ]+ |)(?:F=<(?P<sender>.*?)> |)(?:A=[^ ]+ |)(?:PRX=[^ ]+ |)"
-    r"(?:(?P<how>temporarily |)rejected (?P<stage>RCPT|MAIL|after DATA|DATA|EHLO or HELO|HELO|EHLO|ETRN|VRFY|EXPN|AUTH|STARTTLS|"
+    r"(?:(?P<how>temporarily |)rejected (?P<stage>RCPT|MAIL|after DATA|DATA|EHLO or HELO|HELO|EHLO|ETRN|VRFY|"
+    r"EXPN|AUTH|STARTTLS|"
     r"connection|by non-SMTP ACL|by local_scan\(\)|from|BDAT|ATRN|predata|after DATA by local_scan\(\))(?P<to>.*)"
     r"|(?P<verb>RCPT|MAIL|DATA|after DATA) ?(?P<discard_to><.*?>|)[^:]*: discarded(?P<why>.*)"
     r"|(?P<dropped>discarded|blackholed) (?:by|in) .*)",
@@ -70,7 +71,9 @@ _REMARKS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for name, pattern in (
         (
             "connection",
-            r"(?:SMTP (?:connection|call)|no (?:host name|MAIL in SMTP)|unexpected disconnection|ident connection|connection (?:from|refused)|lost (?:input|connection)|H=.* (?:lost|closed)|TCP/IP|SMTP command timeout|SMTP data timeout|VRFY failed|EXPN failed).*",
+            r"(?:SMTP (?:connection|call)|no (?:host name|MAIL in SMTP)|unexpected disconnection|"
+            r"ident connection|connection (?:from|refused)|lost (?:input|connection)|H=.* (?:lost|closed)|"
+            r"TCP/IP|SMTP command timeout|SMTP data timeout|VRFY failed|EXPN failed).*",
         ),
         ("queue run", r"(?:Start|End) (?:'.*' |ODMR )?queue run.*"),
         (
@@ -79,7 +82,8 @@ _REMARKS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         (
             "tls",
-            r"(?:TLS |tls|\[.*\] SSL|.*TLS error on connection|DANE|H=.* TLS error|.*certificate|.*Certificate|SSL|X=).*",
+            r"(?:TLS |tls|\[.*\] SSL|.*TLS error on connection|DANE|H=.* TLS error|.*certificate|.*Certificate|"
+            r"SSL|X=).*",
         ),
         ("authentication", r".*authenticator failed for.*"),
         ("warning", r".*Warning: .*"),
@@ -87,7 +91,8 @@ _REMARKS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("still frozen", r"Message is frozen.*"),
         (
             "spool",
-            r"(?:Spool file|spool|no immediate delivery|internal|Delivery deferred|delivery|.* is locked|retry data|retry time).*",
+            r"(?:Spool file|spool|no immediate delivery|internal|Delivery deferred|delivery|.* is locked|"
+            r"retry data|retry time).*",
         ),
         (
             "operator on one recipient",
@@ -103,8 +108,8 @@ _REMARKS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 class EximGrammar:
     """Reads one Exim log. ``tally`` counts what became of the lines; the caller may store and reset it.
 
-    Pieces of a cut syslog line are kept between blocks, in memory alone: a line that was cut exactly where reading stopped
-    for good is counted as a remark.
+    Pieces of a cut syslog line are kept between blocks, in memory alone: a line that was cut exactly where reading
+    stopped for good is counted as a remark.
     """
 
     def __init__(self) -> None:
@@ -301,7 +306,8 @@ class EximGrammar:
             port = f":{said['port']}" if said["port"] else ""
             relay = Relay(f"{said['host']}[{said['ip']}]{port}", said["host"], said["ip"], said["port"], None)
             return HostSaid(at_us, host, PROGRAM, queue_id, relay, fold(said["text"]), offset)
-        # The ACLs' log_message and logwrite can say anything; Exim's stamp and the missing flag tell that it is no fate.
+        # The ACLs' log_message and logwrite can say anything; Exim's stamp and the missing flag tell that it is no
+        # fate.
         self.tally.shapes["remark on a message" if queue_id else "remark"] += 1
         return None
 
@@ -329,7 +335,7 @@ def _read_refusal(match: re.Match[str], at_us: int, host: str, queue_id: str, of
                 text = found["text"] or ""
             if stage == "MAIL" and recipient is not None:
                 sender, recipient = recipient, None
-        if stage.startswith("after DATA") or stage.startswith("by "):
+        if stage.startswith(("after DATA", "by ")):
             stage = "DATA"
     codes = _CODES.match(text)
     code = int(codes[1]) if codes is not None else (450 if match["how"] else 550)

@@ -2,7 +2,8 @@
 
 Given is the text after the flag, with the line's end taken off. Source of the grammar: "Log files" in Exim's
 specification, and the lines that 4.96 and 4.98 write. ``T=`` is the subject on ``<=`` and the transport elsewhere;
-``R=`` the bounced message on ``<=`` and the router elsewhere; ``P=`` the protocol on ``<=`` and the return path elsewhere.
+``R=`` the bounced message on ``<=`` and the router elsewhere; ``P=`` the protocol on ``<=`` and the return path
+elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _ARRIVAL = re.compile(
     r"(?: R=(?P<parent>[^ ]+)|)(?: DS|)"
     r"(?: H=(?:(?P<name>[^ (\[][^ ]*) |)(?:\((?P<helo>.*?)\) |)\[(?P<ip>[^\]]*)\](?::[^ ]+|)|)"
     r"(?: I=[^ ]+|)(?: U=(?P<user>[^ =]+(?: [^ =]+(?= P=)|))|)(?: Ci=[^ ]+|)(?: P=(?P<protocol>[^ ]+)|)(?: L[.*]?-?|)"
-    r"(?: X=[^ ]+|)(?: CV=[^ ]+|)(?: DN=\"(?:\\.|[^\"\\])*\"|)(?: SNI=[^ ]+|)(?: A=(?P<auth>[^ ]+)|)(?: PRDR|)(?: PRX=[^ ]+|)(?: K|)"
+    r"(?: X=[^ ]+|)(?: CV=[^ ]+|)(?: DN=\"(?:\\.|[^\"\\])*\"|)(?: SNI=[^ ]+|)(?: A=(?P<auth>[^ ]+)|)(?: PRDR|"
+    r")(?: PRX=[^ ]+|)(?: K|)"
     r"(?: S=(?P<size>[^ ]+)|)(?: M8S=[^ ]+|)(?: DKIM=[^ ]+|)(?: RT=[^ ]+|)(?: Q=[^ ]+|)"
     r"(?: id\*?=(?P<id>.*?)|)(?: T=\"(?P<subject>(?:\\.|[^\"\\])*)\"|)(?: from <(?P<from>.*?)>|)(?: for (?P<for>.+)|)",
     re.DOTALL,
@@ -34,16 +36,19 @@ _RECIPIENT = re.compile(r"(?:\"(?:\\.|[^\"\\])*\"|[^ \"])+")
 _FIELDS = re.compile(r" (?:[FP]=<|[RTQSHC]=|[QD]T=|\(=)")
 _FIELDS_OR_TEXT = re.compile(r" (?:[FP]=<|[RTQSHC]=|[QD]T=|(?:routing )?defer \()| ?: ")
 _SENT = re.compile(
-    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ ]+)|)(?: T=(?P<transport>[^ ]+)|)(?: S=[^ ]+|)"
+    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ ]+)|"
+    r")(?: T=(?P<transport>[^ ]+)|)(?: S=[^ ]+|)"
     r"(?: H=(?P<host>[^ ]+)(?: DS|) \[(?P<ip>[^\]]*)\](?::(?P<port>[^ *]+)|)|)(?P<reused>\*|)(?P<more>.*)",
     re.DOTALL,
 )
 _NOT_SENT = re.compile(
-    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ :]+)|)(?: T=(?P<transport>[^ :]+)|)(?: S=[^ ]+|)"
+    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ :]+)|"
+    r")(?: T=(?P<transport>[^ :]+)|)(?: S=[^ ]+|)"
     r"(?: (?:routing |)defer \((?P<errno>-?[0-9a-z]+)\)|)"
     r"(?:: (?P<strerror>[^:\[]*?)(?= H=|: |$| DT=)|)"
     r"(?: H=(?P<host>[^ ]+)(?: DS|) \[(?P<ip>[^\]]*)\](?::(?P<port>[0-9]\w*|PORT_\w+)|)|)\*?"
-    r"(?: I=[^ ]+?(?=:? )|)(?: L|)(?: X=(?P<tls>[^ ]+?)(?=:? )|)(?: CV=\w+|)(?: DN=\"(?:\\.|[^\"\\])*\"|)(?: DT=(?P<dt>[^ :]+)|)"
+    r"(?: I=[^ ]+?(?=:? )|)(?: L|)(?: X=(?P<tls>[^ ]+?)(?=:? )|)(?: CV=\w+|)(?: DN=\"(?:\\.|[^\"\\])*\"|"
+    r")(?: DT=(?P<dt>[^ :]+)|)"
     r"(?: ?: ?(?P<text>.*)|(?P<odd>.*))",
     re.DOTALL,
 )
@@ -186,8 +191,8 @@ class _Address(NamedTuple):
 def _split_address(text: str, transport: str | None, host: str | None) -> _Address:
     """``address (parents) <original>`` taken apart.
 
-    A local delivery names a local part, a command, a file or nothing, and the mail's recipient in angle brackets: then that
-    is the recipient.
+    A local delivery names a local part, a command, a file or nothing, and the mail's recipient in angle brackets: then
+    that is the recipient.
     """
     address, original = text, None
     if text.endswith(">"):

@@ -1,9 +1,10 @@
 """Log lines in, events out, without a store: what ``postwake parse-log`` prints.
 
-The vocabulary is the store's own. Between lines only a bounded table of the messages in flight is kept, so that an event
-about a recipient names the message's sender and Message-ID; a message that fell out of the table, or began before the log
-did, has them null. A delivery to a content filter or forwarding alias is reported as the log says it, with the queue ID
-under which the mail goes on in ``next_queue_id``: following it is the reader's, since no line tells that the ID is local.
+The vocabulary is the store's own. Between lines only a bounded table of the messages in flight is kept, so that an
+event about a recipient names the message's sender and Message-ID; a message that fell out of the table, or began before
+the log did, has them null. A delivery to a content filter or forwarding alias is reported as the log says it, with the
+queue ID under which the mail goes on in ``next_queue_id``: following it is the reader's, since no line tells that the
+ID is local.
 """
 
 from __future__ import annotations
@@ -39,15 +40,16 @@ MAX_MESSAGES = 100_000
 MAX_OPEN_RECIPIENTS = 10_000
 
 KEYS = (
-    "type", "at", "host", "queue_id", "message_id", "sender", "recipient", "original_recipient", "relay", "status", "dsn",
-    "code", "reply", "delay_s", "next_queue_id",
+    "type", "at", "host", "queue_id", "message_id", "sender", "recipient", "original_recipient", "relay", "status",
+    "dsn", "code", "reply", "delay_s", "next_queue_id",
 )  # fmt: skip
 
 # Not ipaddress's is_private, which also counts networks set aside for documentation.
 _NEAR = tuple(
     ip_network(text)
     for text in (
-        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+        "::1/128", "fc00::/7", "fe80::/10",
     )
 )  # fmt: skip
 
@@ -76,9 +78,10 @@ def parse_log(
     """The events of logs, one after the other, with the keys of :data:`KEYS`.
 
     ``streams``: name and bytes of each log, in portions of any size (lines, blocks, what read() returned). ``mta``:
-    ``postfix``, ``exim`` or ``auto``, which is decided for each log. ``year``: of each log's first line; None infers it, no
-    line being later than ``now_us``. ``timezone``: of stamps that name none; None is this machine's. With ``stats`` a last
-    dict, ``type`` ``stats``, counts what became of the lines. Raises ConfigError for an unknown time zone.
+    ``postfix``, ``exim`` or ``auto``, which is decided for each log. ``year``: of each log's first line; None infers
+    it, no line being later than ``now_us``. ``timezone``: of stamps that name none; None is this machine's. With
+    ``stats`` a last dict, ``type`` ``stats``, counts what became of the lines. Raises ConfigError for an unknown time
+    zone.
     """
     total = Tally()
     events: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Postfix's log, from whole blocks of it to records, at the speed of one regular expression.
 
-``parse_block`` runs one compiled expression over a block of a mebibyte. Each of its alternatives swallows a whole line: the
-few kinds of line that a normal mail writes make a record at once; lines that tell no message's fate are counted by their
-first words without taking them apart; everything else goes to the lenient grammar in
+``parse_block`` runs one compiled expression over a block of a mebibyte. Each of its alternatives swallows a whole line:
+the few kinds of line that a normal mail writes make a record at once; lines that tell no message's fate are counted by
+their first words without taking them apart; everything else goes to the lenient grammar in
 :mod:`postwake_logparse.postfix_rare`, line by line. Blocks are decoded as Latin-1, which is a plain copy and keeps
 offsets; a line with a byte beyond ASCII in it takes the lenient way, decoded as UTF-8.
 """
@@ -32,11 +32,11 @@ from postwake_logparse.shapes import Tally, chunks
 from postwake_logparse.stamp import StampReader
 from postwake_logparse.syslog import decode, split_line
 
-# Each alternative is known by the number of the last group in it (``match.lastindex``). There are no more than 25 groups: a
-# match object with more does not fit Python's small-object allocator, which costs every line a tenth of a microsecond.
-# `(?:x|)` and not `(?:x)?`: an alternative is cheaper than a repeat. Every `[^…]` stops at the newline: a line cut short by
-# a crash must not swallow the next one.
-_STAMP = r"[A-Z][a-z][a-z] [ 123].{10}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ \n]++"
+# Each alternative is known by the number of the last group in it (``match.lastindex``). There are no more than 25
+# groups: a match object with more does not fit Python's small-object allocator, which costs every line a tenth of a
+# microsecond. `(?:x|)` and not `(?:x)?`: an alternative is cheaper than a repeat. Every `[^…]` stops at the newline: a
+# line cut short by a crash must not swallow the next one.
+_STAMP = r"[A-Z][a-z][a-z] [ 123].{10}|[0-9]{4}-[0-9]{2}-[0-9]{2}T.{8}[^ \n]*+"
 _FRAME = rf"({_STAMP}) ([^ \n]++ [^ \n\[\]:]++)(?:\[[0-9]++\]:? |: )"
 _NOISE_WORDS = "|".join(re.escape(words) for words in NOISE)
 _BODY = rf"""(?:
@@ -61,6 +61,7 @@ _ATTEMPT, _QUEUED, _MESSAGE_ID, _REMOVED = (_INDEX[name] for name in ("attempt",
 _CLIENT, _CLIENT_SASL, _NOISE, _REST = (_INDEX[name] for name in ("client", "client_sasl", "noise", "rest"))
 _ATTEMPT_GROUPS = tuple(range(_ID + 1, _ATTEMPT + 1))
 _QUEUED_GROUPS = tuple(range(_INDEX["sender"], _QUEUED + 1))
+_CLIENT_KINDS = (_CLIENT, _CLIENT_SASL)
 _CLIENT_GROUPS = tuple(range(_INDEX["client_name"], _CLIENT_SASL + 1))
 
 _NO_PROGRAM = Program("", "", "")
@@ -82,7 +83,8 @@ class _Writers(dict[str, "tuple[str, Program | None]"]):
 def read_program(tag: str) -> Program | None:
     """The Postfix program of a syslog tag, or None if the tag is another software's.
 
-    ``syslog_name`` is free text: what ends in ``/`` and a Postfix service is Postfix, and so is what starts with ``postfix``.
+    ``syslog_name`` is free text: what ends in ``/`` and a Postfix service is Postfix, and so is what starts with
+    ``postfix``.
     """
     first, slash, last = tag.rpartition("/")
     if slash and (last in SERVICES or first.startswith("postfix")):
@@ -125,7 +127,7 @@ class PostfixGrammar:
         at_us: int,
         host: str,
         tag: str,
-        pid: str = "",
+        pid: str = "",  # noqa: ARG002 (Exim's grammar needs it: one contract)
         offset: int = 0,
     ) -> Record | None:
         """The record of one entry whose prefix is apart already (journald), or None; counted like a line."""
@@ -208,7 +210,7 @@ class PostfixGrammar:
             elif kind == _MESSAGE_ID:
                 message_id = match[_MESSAGE_ID]
                 append(_new(MessageId, (at_us, host, program, queue_id, message_id, False, base + match.start())))
-            elif kind == _CLIENT or kind == _CLIENT_SASL:
+            elif kind in _CLIENT_KINDS:
                 name, ip, method, username = match.group(*_CLIENT_GROUPS)
                 append(
                     _new(

@@ -1,4 +1,4 @@
-"""Postfix's rarer lines, given the body alone: refusals, notices, operator's acts, and old or odd forms of the common ones.
+"""Postfix's rarer lines, given the body alone: refusals, notices, operator's acts, old or odd forms of the common ones.
 
 The common lines of a log never come here (see :mod:`postwake_logparse.postfix`), so this may take its time and be
 lenient: missing brackets, commas and parentheses, text after the reply, fields in versions from 2.3 to 3.10.
@@ -31,7 +31,8 @@ from postwake_logparse.record import (
     Removed,
 )
 
-# Short IDs are upper case hexadecimal, long ones (enable_long_queue_ids) digits and consonants: together, no word of English.
+# Short IDs are upper case hexadecimal, long ones (enable_long_queue_ids) digits and consonants: together, no word of
+# English.
 QUEUE_ID = r"[0-9A-HJ-NP-TV-Zb-df-hj-np-tv-z]{5,}+"
 
 _WITH_ID = re.compile(rf"({QUEUE_ID}): (.*)", re.DOTALL)
@@ -55,14 +56,17 @@ _PICKUP = re.compile(r"uid=([0-9]+) from=<(.*?)>(?: orig_id=(\S+))?", re.DOTALL)
 _NOTICE = re.compile(rf"(sender|postmaster) (non-delivery|delay|delivery status) notification: ({QUEUE_ID})")
 _HOST_SAID = re.compile(
     r"host (?P<host>\S+\[[^\]]*\]\S*) (?:said|refused to talk to me): (?P<said>.*)"
-    r"|(?:lost connection with|conversation with|(?:.*; )?server) (?P<peer>\S+\[[^\]]*\]\S*) (?:while|timed out|said:) ?.*",
+    r"|(?:lost connection with|conversation with|SASL authentication failed; (?:cannot authenticate to )?server|"
+    r"SSL_connect error to) (?P<peer>\S+\[[^\]]*\]\S*) (?:while|timed out|said:)? ?.*",
     re.DOTALL,
 )
-# The SMTP server's, postscreen's and cleanup's refusals. The tail of fields is the last one: the text may have semicolons.
-_ACTION = re.compile(rf"(?:(?P<id>{QUEUE_ID})|NOQUEUE): (?P<action>[a-z_-]+): (?P<rest>.*)", re.DOTALL)
+# The SMTP server's, postscreen's and cleanup's refusals. The tail of fields is the last one: the text may have
+# semicolons.
+_ACTION = re.compile(rf"(?:(?P<id>{QUEUE_ID}): |NOQUEUE: |)(?P<action>[a-z_-]+): (?P<rest>.*)", re.DOTALL)
 _TAIL = re.compile(
     r"(?P<head>.*); (?=from=|to=|proto=)"
-    r"(?:from=<(?P<from>[^>]*)>,? ?)?(?:to=<(?P<to>[^;]*?)>,? ?)?(?:proto=(?P<proto>[^ ,:]+),? ?)?(?:helo=<?(?P<helo>[^>]*)>?)?"
+    r"(?:from=<(?P<from>[^>]*)>,? ?)?(?:to=<(?P<to>[^;]*?)>,? ?)?(?:proto=(?P<proto>[^ ,:]+),? ?)?"
+    r"(?:helo=<?(?P<helo>[^>]*)>?)?"
     r"(?:: (?P<text>.*))?",
     re.DOTALL,
 )
@@ -126,7 +130,7 @@ def next_queue_id(reply: str) -> str | None:
 
 def read_rare(body: str, at_us: int, host: str, program: Program, offset: int) -> Record | str | None:
     """A body's record, the name of its shape if it carries no message's fate, or None if it is not understood."""
-    if body.startswith("NOQUEUE: ") or (match := _WITH_ID.fullmatch(body)) is None:
+    if body.startswith(("NOQUEUE: ", "reject")) or (match := _WITH_ID.fullmatch(body)) is None:
         if (action := _ACTION.fullmatch(body)) is not None and action["id"] is None:
             return _read_action(action, at_us, host, program, offset)
         return None

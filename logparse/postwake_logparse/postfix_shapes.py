@@ -33,7 +33,8 @@ NOISE = {
     "improper command pipelining ": "smtpd protocol",
 }
 
-# Services of Postfix: what stands last in the tag. A tag whose last part is one of these is Postfix's, whatever its syslog_name.
+# Services of Postfix: what stands last in the tag. A tag whose last part is one of these is Postfix's, whatever its
+# syslog_name.
 SERVICES = frozenset(
     [
         "anvil",
@@ -96,10 +97,11 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("problem", r"(?:fatal|error|panic|info): .*"),
         (
             "remark on a message",
-            rf"{QUEUE_ID}: (?:warning|fatal|error|info|replace|prepend|uid|enabling PIX workarounds|skipped, still being delivered|TLS|Cannot start TLS|server |Server |breaking line|line length|disabling|using|expired$|force-expired$|milter|smtputf8|filter|redirect|bcc|save|copying|client-certificate).*",
+            rf"{QUEUE_ID}: (?:(?:warning|fatal|error|info|panic): |enabling PIX |skipped, still being delivered|"
+            rf"(?:Cannot start )?TLS |Server certificate |breaking line|(?:force-)?expired$|save |copying ).*",
         ),
-        ("remark on a message", r"NOQUEUE: (?:warning|fatal|error|panic|client=|unable to).*"),
-        ("queue status without recipient", rf"{QUEUE_ID}: (?:from=<[^>]*>, )?status=(?:deferred|sent|bounced).*"),
+        ("remark on a message", r"NOQUEUE: (?:(?:warning|fatal|error|panic): |client=|unable to ).*|client=.*"),
+        ("queue status without recipient", rf"{QUEUE_ID}: status=(?:deferred|bounced).*"),
         ("postscreen pass", r"(?:WHITELISTED|ALLOWLISTED|WHITELIST VETO|ALLOWLIST VETO) .*"),
         ("postscreen block", r"(?:BLACKLISTED|DENYLISTED) .*"),
         (
@@ -108,20 +110,26 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         (
             "operator summary",
-            r"(?:Deleted|Requeued|Placed on hold|Released from hold|Expired|Force-expired|Renamed to match inode number): [0-9]+ messages?.*",
+            r"(?:Deleted|Requeued|Placed on hold|Released from hold|Expired|Force-expired|"
+            r"Renamed to match inode number): [0-9]+ messages?.*",
         ),
         (
             "smtpd protocol",
-            r"(?:bare <LF>|too many errors|discarding EHLO keywords|discarding|non-SMTP command|sent non-SMTP|concurrency limit|refused|host .*|proxy-accept: |proxy-reject: |NOQUEUE: ).*",
+            r"(?:bare <LF>|too many errors|discarding EHLO keywords|discarding|non-SMTP command|sent non-SMTP|"
+            r"concurrency limit |refused |host \\S+ (?!said)|proxy-accept: ).*",
         ),
-        ("table", r"(?:table \S+|cache |reload|rewriting|opened|closing|database ).*"),
+        ("table", r"(?:table |cache |database ).*"),
         (
             "tls",
-            r"(?:certificate |setting up TLS|initializing the |save session|looking for session|cert|server certificate|client certificate|subject_CN|issuer|Peer |Server certificate|Unverified|Host |read from|write to|SSL|TLS|tls|CA certificate|dnssec|DANE|mta-sts|untrusted|self-signed|starting TLS|reloaded).*",
+            r"(?:certificate |[a-zA-Z]\S* certificate |setting up TLS |initializing the |save session |SSL|TLS|"
+            r"looking for (?:session|plugins) |subject_CN=|issuer=|Peer |Unverified |Host certificate |read from |"
+            r"write to |cannot load |self-signed ).*",
         ),
         (
             "life of the daemon",
-            r"(?:daemon started|terminating|stopping|starting|refreshing|reload|idle timeout|the Postfix mail system|Postfix is |postfix/|To disable|See |master|process|all |warm|set|using backwards-compatible|new setting|watchdog|successful|not owned|symlink|group or other).*",
+            r"(?:daemon started |terminating on signal|stopping the |starting the |refreshing the |reload |"
+            r"idle timeout |the Postfix mail system|Postfix is |postfix/|To disable |See http|using backwards-|"
+            r"new setting|not owned by |symlink leaves |group or other ).*",
         ),
     )
 )

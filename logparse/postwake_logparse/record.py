@@ -135,10 +135,10 @@ class Attempt(NamedTuple):
     ``status`` is ``sent``, ``deferred`` or ``bounced`` (soft_bounce's ``SOFTBOUNCE`` is ``deferred``: it is retried).
     ``agent`` is the kind of delivery agent: Postfix's service (``smtp lmtp local virtual pipe error discard qmgr
     cleanup …``, empty if unknown) or, for Exim, ``smtp lmtp local pipe file autoreply discard error``.
-    ``transport`` is Exim's ``T=``, ``sender`` its ``F=``. ``reply`` is the text in parentheses or after the colon, as logged
-    (Exim's escapes undone). ``next_queue_id`` is what ``queued as X`` or ``forwarded as X`` or Exim's ``OK id=X`` named:
-    the next hop's ID, which may or may not be one of ours. ``retry_only``: Exim noted that it is not time yet
-    (``retry time not reached``): nothing was tried.
+    ``transport`` is Exim's ``T=``, ``sender`` its ``F=``. ``reply`` is the text in parentheses or after the colon, as
+    logged (Exim's escapes undone). ``next_queue_id`` is what ``queued as X`` or ``forwarded as X`` or Exim's ``OK
+    id=X`` named: the next hop's ID, which may or may not be one of ours. ``retry_only``: Exim noted that it is not time
+    yet (``retry time not reached``): nothing was tried.
     """
 
     at_us: int
@@ -177,7 +177,7 @@ class Attempt(NamedTuple):
 
 
 class QueueExpired(NamedTuple):
-    """The queue manager gave up: every delivery of the message that is still open has expired. ``forced``: postsuper -e."""
+    """The queue manager gave up: every delivery that is still open has expired. ``forced``: with postsuper -e."""
 
     at_us: int
     host: str
@@ -227,7 +227,7 @@ class Removed(NamedTuple):
 
 
 class Deleted(NamedTuple):
-    """Taken out of the queue undelivered: by the operator, or by Exim's timeout_frozen_after. ``by`` names who, if told."""
+    """Taken out of the queue undelivered: by the operator (``by``, if told), or by Exim's timeout_frozen_after."""
 
     at_us: int
     host: str
@@ -263,8 +263,9 @@ class Released(NamedTuple):
 class Rejected(NamedTuple):
     """A mail, or one recipient of it, was refused or silently discarded on the way in.
 
-    ``action``: ``reject``, ``milter-reject``, ``proxy-reject``, ``discard``, ``milter-discard``. ``stage`` is the SMTP command
-    (``RCPT``, ``MAIL``, ``END-OF-MESSAGE``, ``header`` …). ``code`` is None where the line has an enhanced code alone.
+    ``action``: ``reject``, ``milter-reject``, ``proxy-reject``, ``discard``, ``milter-discard``. ``stage`` is the SMTP
+    command (``RCPT``, ``MAIL``, ``END-OF-MESSAGE``, ``header`` …). ``code`` is None where the line has an enhanced code
+    alone.
     """
 
     at_us: int

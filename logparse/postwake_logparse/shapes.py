@@ -12,7 +12,8 @@ SAMPLE_CHARS = 300
 MAX_SAMPLES = 50
 
 
-# Records are made, handed on and freed in portions that fit a processor's cache: a third faster than a mebibyte at once.
+# Records are made, handed on and freed in portions that fit a processor's cache: a third faster than a mebibyte at
+# once.
 CHUNK_BYTES = 64 * 1024
 
 

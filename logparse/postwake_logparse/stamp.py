@@ -1,9 +1,9 @@
 """When a log line was written: traditional syslog stamps, RFC 3339, and Exim's own, to microseconds UTC.
 
-A traditional stamp (``Jul  5 06:52:01``, RFC 3164) has no year and no zone. The year follows from the file's own order: a
-line is not more than :data:`BACKWARD_TOLERANCE_US` older than the newest before it, so the year is the first that
-satisfies this; for the first line it is the last one that does not lie in the future of a reference time. A local
-time that a clock change makes happen twice is the first of the two, unless that would run backwards.
+A traditional stamp (``Jul  5 06:52:01``, RFC 3164) has no year and no zone. The year follows from the file's own order:
+a line is not more than :data:`BACKWARD_TOLERANCE_US` older than the newest before it, so the year is the first that
+satisfies this; for the first line it is the last one that does not lie in the future of a reference time. A local time
+that a clock change makes happen twice is the first of the two, unless that would run backwards.
 
 Reading the clock of a busy log must cost next to nothing: an hour is converted once, and minutes and seconds are added.
 """
@@ -20,8 +20,8 @@ from postwake.errors import ConfigError
 US_PER_S = 1_000_000
 DAY_US = 86_400 * US_PER_S
 
-# How much older than the newest line before it a line may be without meaning a new year. syslog daemons that queue to disk
-# deliver a weekend late; no one delivers half a year late.
+# How much older than the newest line before it a line may be without meaning a new year. syslog daemons that queue to
+# disk deliver a weekend late; no one delivers half a year late.
 BACKWARD_TOLERANCE_US = 7 * DAY_US
 # How far in the future of the reference time a stamp may lie: clocks differ and zones are mistaken, by a day at most.
 FUTURE_TOLERANCE_US = DAY_US
@@ -52,8 +52,8 @@ class StampReader:
     time passes when a log is followed. ``timezone``: the zone of stamps that name none, an IANA name; None is this
     machine's own zone. ``year``: the year of the log's first line, if it is known; the reference is then not consulted.
 
-    ``last_us`` is the whole state: the newest time seen, good to the hour (exact in an hour that happens twice). Store it
-    with the cursor and give it back as ``last_us`` to go on where one stopped.
+    ``last_us`` is the whole state: the newest time seen, good to the hour (exact in an hour that happens twice). Store
+    it with the cursor and give it back as ``last_us`` to go on where one stopped.
     """
 
     __slots__ = ("_first_year", "_hours", "_trust_order", "_zone", "last_us", "reference_us")

@@ -1,7 +1,8 @@
 """What syslog puts before a program's own text, in all the forms that reach us.
 
  - ``Jul  5 06:52:01 host tag[pid]: body`` and the same with an RFC 3339 stamp (rsyslog, syslog-ng files);
- - ``<22>`` before it, or ``<22>Jul  5 06:52:01 tag[pid]: body`` without a host: an RFC 3164 datagram as libc's syslog() sends it;
+ - ``<22>`` before it, or ``<22>Jul  5 06:52:01 tag[pid]: body`` without a host: an RFC 3164 datagram as libc's syslog()
+ sends it;
  - ``<22>1 2026-… host app procid msgid [data] body``: RFC 5424;
  - the colon after the pid missing, Solaris' ``[ID 197553 mail.info]`` before the body;
  - no prefix at all: the body alone.
@@ -21,11 +22,13 @@ STAMP = (
 
 _PRI = re.compile(r"<[0-9]{1,3}>")
 _RFC5424 = re.compile(
-    r"1 (?P<stamp>-|[0-9]{4}-[^ ]+) (?P<host>[^ ]+) (?P<tag>[^ ]+) (?P<pid>[^ ]+) [^ ]+ (?:-|(?:\[(?:\\.|[^\]\\])*\])+)(?: (?P<body>.*))?",
+    r"1 (?P<stamp>-|[0-9]{4}-[^ ]+) (?P<host>[^ ]+) (?P<tag>[^ ]+) (?P<pid>[^ ]+) [^ ]+ (?:-|(?:\[(?:\\.|"
+    r"[^\]\\])*\])+)(?: (?P<body>.*))?",
     re.DOTALL,
 )
 _FRAMED = re.compile(
-    rf"(?P<stamp>{STAMP}) (?:(?P<host>[^ \[\]]*[^ \[\]:]) )?(?P<tag>[^ \[\]:]+)(?:\[(?P<pid>[0-9]+)\](?::(?: |$)| )|:(?: |$))(?P<body>.*)",
+    rf"(?P<stamp>{STAMP}) (?:(?P<host>[^ \[\]]*[^ \[\]:]) )?(?P<tag>[^ \[\]:]+)(?:\[(?P<pid>[0-9]+)\](?::(?: |"
+    rf"$)| )|:(?: |$))(?P<body>.*)",
     re.DOTALL,
 )
 _SOLARIS_ID = re.compile(r"\[ID [0-9]+ [a-z0-9]+\.[a-z]+\] ")
