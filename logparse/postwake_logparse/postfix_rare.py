@@ -56,7 +56,7 @@ _PICKUP = re.compile(r"uid=([0-9]+) from=<(.*?)>(?: orig_id=(\S+))?", re.DOTALL)
 _NOTICE = re.compile(rf"(sender|postmaster) (non-delivery|delay|delivery status) notification: ({QUEUE_ID})")
 _HOST_SAID = re.compile(
     r"host (?P<host>\S+\[[^\]]*\]\S*) (?:said|refused to talk to me): (?P<said>.*)"
-    r"|(?:lost connection with|conversation with|SASL authentication failed; (?:cannot authenticate to )?server|"
+    r"|(?:lost connection with|conversation with|SASL (?:\[CACHED\] )?authentication failed; (?:cannot authenticate to )?server|"
     r"SSL_connect error to) (?P<peer>\S+\[[^\]]*\]\S*) (?:while|timed out|said:)? ?.*",
     re.DOTALL,
 )
@@ -76,12 +76,15 @@ _CODES = re.compile(r"(?:([2345][0-9]{2})[ -])?(?:([245]\.[0-9]{1,3}\.[0-9]{1,3}
 _RELAY = re.compile(r"(?P<host>[^\[\]]*)\[(?P<inside>[^\]]*)\](?::(?P<port>[0-9]+))?")
 _NEXT_ID = re.compile(rf"(?:queued as|forwarded as) ({QUEUE_ID})(?![A-Za-z0-9_.-])")
 
+# Before the mail had a queue ID; versions before 2.0 did not say so. A before-queue proxy's verdicts have no ID at all.
+_NO_ID = ("NOQUEUE: ", "reject", "proxy-")
 _REFUSALS = frozenset({"reject", "milter-reject", "proxy-reject", "discard", "milter-discard"})
 _HOLDS = frozenset({"hold", "milter-hold"})
 # What these log has been allowed through; the mail's fate is in other lines.
 _REMARKS = frozenset(
     [
         "reject_warning",
+        "warn",
         "warning",
         "info",
         "filter",
@@ -130,9 +133,11 @@ def next_queue_id(reply: str) -> str | None:
 
 def read_rare(body: str, at_us: int, host: str, program: Program, offset: int) -> Record | str | None:
     """A body's record, the name of its shape if it carries no message's fate, or None if it is not understood."""
-    if body.startswith(("NOQUEUE: ", "reject")) or (match := _WITH_ID.fullmatch(body)) is None:
-        if (action := _ACTION.fullmatch(body)) is not None and action["id"] is None:
-            return _read_action(action, at_us, host, program, offset)
+    if body.startswith(_NO_ID):
+        action = _ACTION.fullmatch(body)
+        return None if action is None else _read_action(action, at_us, host, program, offset)
+    match = _WITH_ID.fullmatch(body)
+    if match is None:
         return None
     queue_id, text = match[1], match[2]
     key = text.partition("=")[0]

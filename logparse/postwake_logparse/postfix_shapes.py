@@ -98,7 +98,7 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "remark on a message",
             rf"{QUEUE_ID}: (?:(?:warning|fatal|error|info|panic): |enabling PIX |skipped, still being delivered|"
-            rf"(?:Cannot start )?TLS |Server certificate |breaking line|(?:force-)?expired$|save |copying ).*",
+            rf"TLS |Cannot start TLS|Server certificate |breaking line|(?:force-)?expired$|save |copying ).*",
         ),
         ("remark on a message", r"NOQUEUE: (?:(?:warning|fatal|error|panic): |client=|unable to ).*|client=.*"),
         ("queue status without recipient", rf"{QUEUE_ID}: status=(?:deferred|bounced).*"),
@@ -122,7 +122,7 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "tls",
             r"(?:certificate |[a-zA-Z]\S* certificate |setting up TLS |initializing the |save session |SSL|TLS|"
-            r"looking for (?:session|plugins) |subject_CN=|issuer=|Peer |Unverified |Host certificate |read from |"
+            r"looking for (?:session|plugins) |subject_CN=|issuer=|Peer |Unverified|Host offered STARTTLS|Host certificate |read from |"
             r"write to |cannot load |self-signed ).*",
         ),
         (
