@@ -113,7 +113,7 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, u
         return HtmlResult((), (), 0, skipped, None)
 
     ignored = html_end_tags(html, scan)
-    judge = Judge(apply_edits(html, ignored))
+    judge = Judge(apply_edits(html, ignored), clicks.changes, clicks.comments)
     if not judge.can_judge:
         return HtmlResult((), (), 0, skipped, HTML_NOT_VERIFIABLE)
     offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
@@ -128,7 +128,7 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, u
         for pixel in places:
             attrs = {name.decode(): value.decode() for name, value in _PIXEL_ATTRIBUTE.findall(tags[pixel])}
             expected[attrs["src"]] = attrs
-        accepted = judge.accepts(result, clicks.changes, clicks.comments, expected)
+        accepted = judge.accepts(result, expected)
         return tuple(edits) if accepted else None
 
     # The usual case first, in one go: everything where it is best.
@@ -157,9 +157,11 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int
     tracking_host = partial(_tracking_host, mint)
     out = _Clicks([], [], [], [], Counter())
     in_comments: dict[int, list[Edit]] = {}
+    ordinal = -1
     for number, tag in enumerate(scan.tags):
         if tag.is_end or not (tag.name in (b"a", b"area") or (tag.comment >= 0 and tag.name.startswith(b"v:"))):
             continue
+        ordinal += tag.comment < 0
         found = attributes(html, tag)
         refused = opt_outs(found, html)
         href = next((a for a in found if a.name == b"href"), None)
@@ -189,7 +191,7 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int
         if tag.comment >= 0:
             in_comments.setdefault(tag.comment, []).extend(edits)
         else:
-            out.changes.append(LinkChange(value, url, frozenset(a.name.decode("latin-1") for a in refused)))
+            out.changes.append(LinkChange(ordinal, value, url, frozenset(a.name.decode("latin-1") for a in refused)))
     for comment, edits in in_comments.items():
         start, end = scan.comments[comment]
         before = html[start:end]

@@ -105,15 +105,31 @@ def _either_case(name: bytes) -> bytes:
     return b"".join(b"[%c%c]" % (c, c - 32) for c in name)
 
 
+def _any_of(names: list[bytes]) -> bytes:
+    """Return a pattern for any of *names* in either case, then what ends a tag's name; common beginnings tried once."""
+    following: dict[int, list[bytes]] = {}
+    for name in sorted(names):
+        if name:
+            following.setdefault(name[0], []).append(name[1:])
+    branches = [b"[%c%c]" % (c, c - 32) + _any_of(rest) for c, rest in following.items()]
+    if b"" in names:
+        branches.append(rb"[\t\n\f\r />]")
+    return branches[0] if len(branches) == 1 else b"(?:" + b"|".join(branches) + b")"
+
+
 # One attribute as the tokeniser reads it: a name may begin with anything but whitespace, "/" and ">"; a quote delimits
 # only directly after "=". `(?!=)` keeps a name whose "=" leads to an unclosed quote from counting as one without value.
 _ATTRIBUTE = (
     rb"([^\t\n\f\r />][^\t\n\f\r />=]*+)[\t\n\f\r ]*+"
     rb"(?:=[\t\n\f\r ]*+(?:\"([^\"]*+)\"|'([^']*+)'|(?=>)|([^\t\n\f\r >\"'][^\t\n\f\r >]*+))|(?!=))"
 )
-_ATTRIBUTE_NO_GROUPS = re.sub(rb"(?<!\\)\((?!\?)", rb"(?:", _ATTRIBUTE)
-_TAG_REST = rb"(?:[\t\n\f\r /]++|" + _ATTRIBUTE_NO_GROUPS + rb")*+>"
-_NAMED = rb"(?:[vV]:|(?:" + b"|".join(_either_case(n) for n in sorted(NAMES)) + rb")[\t\n\f\r />])"
+# The rest of a tag behind its name. What nearly all tags are comes first: no attribute, or ="…" for a value.
+_ATTRIBUTE_UNGROUPED = (
+    rb"[^\t\n\f\r />][^\t\n\f\r />=]*+(?:=\"[^\"]*+\"|[\t\n\f\r ]*+"
+    rb"(?:=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?!=)))"
+)
+_TAG_REST = rb"(?:>|(?:[\t\n\f\r /]*+" + _ATTRIBUTE_UNGROUPED + rb")*+[\t\n\f\r /]*+>)"
+_NAMED = rb"(?:[vV]:|" + _any_of(list(NAMES)) + rb")"
 
 # Text and all markup that is of no interest, as far as it goes, in one match.
 _SKIP: Final = re.compile(

@@ -1,8 +1,8 @@
 """The judge: is the edited document the original but for the edits we meant to make?
 
 Original and result are parsed by libxml2 (whose tokeniser is HTML5's since 2.14, hence lxml 6), the intended edits are
-undone on the result's nodes, and the two trees must be equal: every element's name, attributes in order, text, tail and
-children, every comment. The bytes are read as Latin-1, so that any byte is a character and none is lost.
+undone in the trees, and the trees must be equal: every element's name, attributes in order, text, tail and children,
+every comment. The bytes are read as Latin-1, so that any byte is a character and none is lost.
 
 libxml2 drops all that follows ``</html>``, browsers do not: where something does, let :func:`html_end_tags` be taken
 out of both documents first. HTML5 itself goes on in the body as if the tag were not there.
@@ -24,6 +24,7 @@ from lxml import etree
 from .charref import decode_attribute
 from .html_scan import Edit, Scan
 
+_TAKEN_OUT: Final = "postwake-pixel"
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
 _LINK_NAMES: Final = ("a", "area")
 _NOT_SHOWN: Final = frozenset(
@@ -44,9 +45,11 @@ where there is text on either side, cutting it in two could move some of it else
 class LinkChange:
     """A link's intended change: the bytes of its original value, the URL that replaced them, the opt-outs taken out.
 
-    *value* and *url* are None where only attributes were taken out.
+    *ordinal* counts the start tags of ``a`` and ``area`` in the document, comments left out. *value* and *url* are None
+    where only attributes were taken out.
     """
 
+    ordinal: int
     value: bytes | None
     url: str | None
     removed: frozenset[str] = frozenset()
@@ -60,10 +63,6 @@ class CommentChange:
     after: bytes
 
 
-# One node: name, text, tail, number of children, attributes. In document order these determine the tree.
-_Node = tuple[Any, str | None, str | None, int, list[tuple[str, str]]]
-
-
 def html_end_tags(html: bytes, scan: Scan) -> list[Edit]:
     """Return the edits that take the ``</html>`` tags out of *html*, if more than whitespace follows the first."""
     tags = [tag for tag in scan.tags if tag.is_end and tag.name == b"html" and tag.comment < 0]
@@ -73,64 +72,85 @@ def html_end_tags(html: bytes, scan: Scan) -> list[Edit]:
 
 
 class Judge:
-    """Judges results against one original, which is parsed once."""
+    """Judges results against one original, which is parsed once, for one set of changes to links and comments.
 
-    def __init__(self, html: bytes) -> None:
-        self._original = _nodes(html, {})
+    *links* and *comments* are in document order.
+    """
+
+    def __init__(self, html: bytes, links: Sequence[LinkChange] = (), comments: Sequence[CommentChange] = ()) -> None:
+        self._changed: list[tuple[int, list[tuple[str, str]]]] = []
+        self._comments = [_normalised(change.after) for change in comments]
+        self._original = self._undone_original(html, links, comments)
 
     @property
     def can_judge(self) -> bool:
-        """Whether the original can be parsed whole."""
+        """Whether the original can be parsed whole and holds what is to be changed."""
         return self._original is not None
 
-    def accepts(
-        self,
-        result: bytes,
-        links: Sequence[LinkChange],
-        comments: Sequence[CommentChange],
-        pixels: Mapping[str, Mapping[str, str]],
-    ) -> bool:
-        """Whether *result* differs from the original by exactly these changes, all of them, each in document order.
+    def accepts(self, result: bytes, pixels: Mapping[str, Mapping[str, str]]) -> bool:
+        """Whether *result* differs from the original by exactly the changes, all of them, and the *pixels*.
 
         *pixels* maps the ``src`` of each inserted image to its attributes.
         """
-        before = self._original
-        after = _nodes(result, pixels)
-        if before is None or after is None or len(before) != len(after):
+        root = _parse(result)
+        if self._original is None or root is None:
             return False
-        if before == after:
-            return not links and not comments
-        next_link = next_comment = 0
-        for old, new in zip(before, after, strict=True):
-            if old == new:
-                continue
-            if old[0] is etree.Comment and new[0] is etree.Comment:
-                if next_comment == len(comments) or not _same_comment(old, new, comments[next_comment]):
-                    return False
-                next_comment += 1
-            else:
-                if next_link == len(links) or not _same_link(old, new, links[next_link]):
-                    return False
-                next_link += 1
-        return next_link == len(links) and next_comment == len(comments)
+        anchors = list(root.iter(*_LINK_NAMES)) if self._changed else []
+        for ordinal, expected in self._changed:
+            if ordinal >= len(anchors) or anchors[ordinal].items() != expected:
+                return False
+            anchors[ordinal].attrib.clear()
+        return (
+            _blank_comments(root, self._comments)
+            and (not pixels or _take_out(root, pixels))
+            and _serialised(root) == self._original
+        )
+
+    def _undone_original(
+        self, html: bytes, links: Sequence[LinkChange], comments: Sequence[CommentChange]
+    ) -> bytes | None:
+        """Serialise the original without what is to be changed, and note what the changed tags must come to be."""
+        root = _parse(html)
+        if root is None:
+            return None
+        anchors = list(root.iter(*_LINK_NAMES)) if links else []
+        for change in links:
+            if change.ordinal >= len(anchors):
+                return None
+            anchor = anchors[change.ordinal]
+            expected = [(name, value) for name, value in anchor.items() if name not in change.removed]
+            if change.value is not None and change.url is not None:
+                href = ("href", decode_attribute(_normalised(change.value)))
+                if href not in expected:
+                    return None
+                expected[expected.index(href)] = ("href", change.url)
+            self._changed.append((change.ordinal, expected))
+            anchor.attrib.clear()
+        if not _blank_comments(root, [_normalised(change.before) for change in comments]):
+            return None
+        return _serialised(root)
 
 
-def _same_link(old: _Node, new: _Node, change: LinkChange) -> bool:
-    if old[:4] != new[:4] or old[0] not in _LINK_NAMES:
-        return False
-    expected = [(name, value) for name, value in old[4] if name not in change.removed]
-    if change.value is not None and change.url is not None:
-        href = decode_attribute(_normalised(change.value))
-        try:
-            at = expected.index(("href", href))
-        except ValueError:
-            return False
-        expected[at] = ("href", change.url)
-    return expected == new[4]
+def _parse(html: bytes) -> Any:
+    """Return the root element of *html*; None if libxml2 finds none or gives up before the end."""
+    parser = etree.HTMLParser(encoding="iso-8859-1", huge_tree=True)
+    try:
+        root = etree.fromstring(html.removeprefix(_UTF8_BOM), parser)
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+    last_error = parser.error_log.last_error
+    if last_error is not None and last_error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT:
+        return None
+    return root
 
 
-def _same_comment(old: _Node, new: _Node, change: CommentChange) -> bool:
-    return old[1] == _normalised(change.before) and new[1] == _normalised(change.after) and old[2:] == new[2:]
+def _serialised(root: Any) -> bytes:
+    """Return the whole document as XML. Equal bytes mean equal trees, though it need not be well-formed.
+
+    Text and values are escaped, so a bare ``<`` begins a tag or a comment and a bare ``"`` ends a value; HTML's names
+    hold no space, ``/`` or ``>``, and no ``=`` but as an attribute's first character; no comment holds its own end.
+    """
+    return etree.tostring(root.getroottree())
 
 
 def _normalised(raw: bytes) -> str:
@@ -141,66 +161,42 @@ def _normalised(raw: bytes) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _nodes(html: bytes, pixels: Mapping[str, Mapping[str, str]]) -> list[_Node] | None:
-    """Return the nodes of *html* without the *pixels*; None if it cannot be parsed or a pixel does not show."""
-    parser = etree.HTMLParser(encoding="iso-8859-1", huge_tree=True)
-    try:
-        root = etree.fromstring(html.removeprefix(_UTF8_BOM), parser)
-    except (etree.XMLSyntaxError, ValueError):
-        return None
-    if root is None:
-        return None
-    last_error = parser.error_log.last_error
-    if last_error is not None and last_error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT:
-        return None
-    elements = [*root.itersiblings(preceding=True)][::-1]
-    elements += root.iter()
-    elements += root.itersiblings()
-    nodes: list[_Node] = [(e.tag, e.text, e.tail, len(e), e.items()) for e in elements]
-    return _without_pixels(root, elements, nodes, pixels) if pixels else nodes
+def _blank_comments(root: Any, texts: list[str]) -> bool:
+    """Empty the comments whose texts are *texts*, in document order; whether all were found."""
+    if not texts:
+        return True
+    left = iter(texts)
+    wanted = next(left)
+    for comment in root.getroottree().xpath("//comment()"):
+        if comment.text == wanted:
+            comment.text = ""
+            following = next(left, None)
+            if following is None:
+                return True
+            wanted = following
+    return False
 
 
-def _without_pixels(
-    root: Any, elements: list[Any], nodes: list[_Node], pixels: Mapping[str, Mapping[str, str]]
-) -> list[_Node] | None:
-    """Take *pixels* out of *nodes*, their tails joined to the text before; None unless each is there once and shows."""
+def _take_out(root: Any, pixels: Mapping[str, Mapping[str, str]]) -> bool:
+    """Take *pixels* out of the tree; whether each was there, once, as meant, where an image shows."""
     found: set[str] = set()
-    gone: set[int] = set()
     for image in root.iter("img"):
         src = image.get("src")
         if src not in pixels:
             continue
-        if src in found or dict(image.items()) != pixels[src] or image.text is not None or len(image):
-            return None
+        if src in found or dict(image.items()) != pixels[src]:
+            return False
         if any(ancestor.tag in _NOT_SHOWN for ancestor in image.iterancestors()):
-            return None
+            return False
+        parent, before = image.getparent(), image.getprevious()
+        if parent.tag in _TABLE and _is_text(image.tail, before.tail if before is not None else parent.text):
+            return False
         found.add(src)
-        at = elements.index(image)
-        gone.add(at)
-        parent = image.getparent()
-        parent_at = elements.index(parent)
-        tag, text, tail, children, items = nodes[parent_at]
-        moved = nodes[at][2]
-        before = image.getprevious()
-        if parent.tag in _TABLE and _is_text(moved, before.tail if before is not None else text):
-            return None
-        while before is not None and elements.index(before) in gone:
-            before = before.getprevious()
-        if before is None:
-            text = _joined(text, moved)
-        else:
-            before_at = elements.index(before)
-            sibling = nodes[before_at]
-            nodes[before_at] = (sibling[0], sibling[1], _joined(sibling[2], moved), sibling[3], sibling[4])
-        nodes[parent_at] = (tag, text, tail, children - 1, items)
-    if len(found) != len(pixels):
-        return None
-    return [node for at, node in enumerate(nodes) if at not in gone]
+        image.tag = _TAKEN_OUT
+    # Text on both its sides becomes two nodes, which are serialised like one.
+    etree.strip_elements(root, _TAKEN_OUT, with_tail=False)
+    return len(found) == len(pixels)
 
 
 def _is_text(*texts: str | None) -> bool:
     return any(text and not text.isspace() for text in texts)
-
-
-def _joined(left: str | None, right: str | None) -> str | None:
-    return left + right if left and right else left or right

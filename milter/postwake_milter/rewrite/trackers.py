@@ -54,19 +54,20 @@ TRACKING_HOSTS: Final = (
 """Hosts that serve nothing but tracking; their subdomains count too."""
 
 TRACKING_PATHS: Final = (
-    r"[^/?#]+/(?:ls|wf)/click\?upn=",  # SendGrid, on the customer's host
-    r"email\.[^/?#]+/c/eJ[\w-]{20}",  # Mailgun: zlib data in base64
-    r"[^/?#]+/C?L0/https?:%2F%2F",  # Amazon SES
-    r"[^/?#]+/f/a/[\w~-]{20,}~~/",  # SparkPost
-    r"[^/?#]+/tracking/click\?d=[\w-]{20}",  # Elastic Email
-    r"[^/?#]+/track/click/[0-9]+/",  # Mailchimp Transactional
-    r"[^/?#]+/e/c/eyJ[\w-]{16}",  # Customer.io: JSON in base64
-    r"[^/?#]+/r/[0-9a-f]{20,}\?ct=",  # Mautic
-    r"[^/?#]+/mk/cl/f/",  # Brevo
-    r"[^/?#]+/lt\.php\?(?:[^#]*&)?(?:s|x)=[\w%~-]{16}",  # ActiveCampaign
+    r"/(?:ls|wf)/click\?upn=",  # SendGrid, on the customer's host
+    r"/C?L0/https?:%2F%2F",  # Amazon SES
+    r"/f/a/[\w~-]{20,}~~/",  # SparkPost
+    r"/tracking/click\?d=[\w-]{20}",  # Elastic Email
+    r"/track/click/[0-9]+/",  # Mailchimp Transactional
+    r"/e/c/eyJ[\w-]{16}",  # Customer.io: JSON in base64
+    r"/r/[0-9a-f]{20,}\?ct=",  # Mautic
+    r"/mk/cl/f/",  # Brevo
+    r"/lt\.php\?(?:[^#]*&)?(?:s|x)=[\w%~-]{16}",  # ActiveCampaign
 )
-"""Shapes of host, path and query, from behind the scheme's slashes."""
+"""Shapes of path and query on any host."""
 
+_MAILGUN_PATH: Final = re.compile(r"/c/eJ[\w-]{20}")
+"""Mailgun's customers point ``email.<domain>`` at it; behind ``/c/`` comes zlib data in base64."""
 _HOSTS: Final = frozenset(TRACKING_HOSTS)
 _PATHS: Final = re.compile("|".join(TRACKING_PATHS))
 _MAX_LABELS: Final = 8
@@ -79,4 +80,12 @@ def is_tracking_link(host: str, rest: str) -> bool:
     *host* is its host in lower case without port, *rest* all of the URL behind ``//``.
     """
     labels = host.split(".")[-_MAX_LABELS:]
-    return any(".".join(labels[i:]) in _HOSTS for i in range(len(labels) - 1)) or _PATHS.match(rest) is not None
+    for first in range(len(labels) - 1):
+        if ".".join(labels[first:]) in _HOSTS:
+            return True
+    path = rest.find("/")
+    if path < 0:
+        return False
+    return _PATHS.match(rest, path) is not None or (
+        host.startswith("email.") and _MAILGUN_PATH.match(rest, path) is not None
+    )

@@ -96,7 +96,8 @@ def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
             attributes = [((ns, name), value) for (ns, name), value in token["data"].items()]
             src = dict(attributes).get((None, "src"), "")
             if token["name"] == "img" and OPEN.match(src):
-                flat.append(("pixel",))
+                if flat[-1:] != [("pixel",)]:
+                    flat.append(("pixel",))
                 continue
             if token["name"] in ("a", "area"):
                 attributes = [(n, v) for n, v in attributes if n[1] not in opt_outs]

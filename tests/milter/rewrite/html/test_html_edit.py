@@ -62,6 +62,13 @@ TOP_PIXEL = PIXEL.replace(b"o/0", b"o/1")
         pytest.param(b"<p>x<a name=top>y</a><a>z</a>", None, id="anchors-without-href"),
         pytest.param(b"<p>x<a href=http://x.example", None, id="cut-off"),
         pytest.param(
+            b"<!--[if mso]><a href=http://x.example><![endif]--><html><p>x</html><!--[if mso]><a href=/ title=y><![endif]-->"
+            b"<!--[if mso]><a href=http://y.example><![endif]-->",
+            b"<!--[if mso]><a href=" + C + b"0><![endif]--><html><p>x</html><!--[if mso]><a href=/ title=y><![endif]-->"
+            b"<!--[if mso]><a href=" + C + b"1><![endif]-->",
+            id="comments-outside-the-root",
+        ),
+        pytest.param(
             b"\xef\xbb\xbf<html><a href=http://x.example>", b"\xef\xbb\xbf<html><a href=" + C + b"0>", id="bom"
         ),
         pytest.param(
@@ -138,6 +145,8 @@ def test_only_the_value_of_a_link_changes(
         pytest.param(b"<body><p>x</body>", "both", b"<body>{1}<p>x{0}</body>", id="both"),
         pytest.param(b"<body></body>", "both", b"<body>{1}{0}</body>", id="both-in-one-spot"),
         pytest.param(b"x", "both", b"{1}x{0}", id="both-around-text"),
+        pytest.param(b"\xef\xbb\xbfx", "both", b"\xef\xbb\xbf{1}x{0}", id="behind-a-byte-order-mark"),
+        pytest.param(b"</p>x", "top", b"</p>x{1}", id="no-fragment-begins-with-an-end-tag"),
     ],
 )
 def test_the_pixel_goes_where_it_exists(
@@ -279,7 +288,7 @@ def test_html5lib_finds_nothing_else_changed(
 
 
 @settings(max_examples=300, deadline=None)
-@given(html=st.binary(max_size=300))
-def test_no_bytes_make_it_fail(edit: Edited, html: bytes) -> None:
+@given(html=st.binary(max_size=300) | _SOUP, utf8=st.booleans())
+def test_no_bytes_make_it_fail(edit: Edited, html: bytes, utf8: bool) -> None:
     """Any bytes whatever are edited or left alone, without an error."""
-    edit(html, pixel_position="both")
+    edit(html, pixel_position="both", utf8=utf8)

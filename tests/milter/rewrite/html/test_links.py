@@ -157,6 +157,7 @@ def test_ordinary_links_are_not_taken_for_tracking_links(edit: Edit, url: str) -
         (("*bank*",), "my-bank.example", True),
         (("a.example", "b.example"), "b.example", True),
         (("a.example",), "A.EXAMPLE:8080", True),
+        (("A.Example",), "a.example", True),
     ],
 )
 def test_configured_hosts_are_excluded(edit: Edit, patterns: tuple[str, ...], host: str, excluded: bool) -> None:
