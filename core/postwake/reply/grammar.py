@@ -111,7 +111,8 @@ def _phrase(pattern: str) -> pp.ParserElement:
 _host = pp.Regex(r"[\ue000-\ue0ff](?::\d+)?|(?:[\w.*-]+|\[[^\]\s]+\])(?: ?\[[^\]\s]*\])?(?::\d+)?")("host")
 _code = pp.Regex(_CODE)("code")
 _dsn = pp.Optional(pp.Regex(rf"\(?#?(?P<dsn>{_DSN})\)?:?"))
-_text = pp.Regex(r"(?s:.*?)(?=\s*\(in reply to [^)]{2,60}\)|\Z)").leave_whitespace()("message")
+# Up to Postfix's own closing remark; one further inside belongs to a server that is quoted.
+_text = pp.Regex(r"(?s:.*?)(?=\s*\(in reply to [^)]{2,60}\)[\s),.;:]*\Z|\Z)").leave_whitespace()("message")
 _rest = pp.Regex(r"(?s:.*)")("message")
 _in_reply_to = pp.Optional(pp.Regex(_STAGE_TAIL))
 _while = pp.Optional(pp.Regex(r"while (?P<stage>.*)"))
@@ -246,10 +247,10 @@ _FAST_BARE = re.compile(rf"(?P<code>[2-5][0-5]\d) (?P<dsn>{_DSN}) (?P<message>{_
 def _fast(template: str) -> Reply | None:
     match = _FAST_SAID.fullmatch(template)
     if match is None:
-        if "in reply to" in template:
-            return None
         match = _FAST_BARE.fullmatch(template)
-    return None if match is None else _reply(template, match.groupdict())
+    if match is None or ("(in reply to " in template and not match.groupdict().get("stage")):
+        return None
+    return _reply(template, match.groupdict())
 
 
 # --- from tokens to a reply ------------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def _reply(template: str, tokens: dict[str, str]) -> Reply:
         stage=tokens["stage"] if tokens.get("stage") in {"greeting", "connect"} else _stage(tokens.get("stage")),
         code=int(code) if code else None,
         dsn=dsn or None,
-        message=_SPACES.sub(" ", message).strip(),
+        message=_SPACES.sub(" ", message).removeprefix(": ").strip(),  # Exim's "R=… T=… : text" leaves the colon
     )
 
 

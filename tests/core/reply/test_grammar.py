@@ -168,6 +168,14 @@ TABLE = [
         "Remote host closed connection",
         id="exim-closed",
     ),
+    pytest.param(": Unrouteable address", (None, None, None, None, None), "Unrouteable address", id="exim-bare-colon"),
+    pytest.param(
+        "host mx.example.com[192.0.2.1] said: 450 4.1.1 unverified: host in.example.com[192.0.2.2] said: 450 no "
+        "(in reply to RCPT TO command) (in reply to end of DATA command)",
+        ("mx.example.com", "192.0.2.1", "end of DATA", 450, "4.1.1"),
+        "unverified: host in.example.com[192.0.2.2] said: 450 no (in reply to RCPT TO command)",
+        id="a-quoted-reply-keeps-its-own-stage",
+    ),
     pytest.param("Unrouteable address", (None, None, None, None, None), "Unrouteable address", id="exim-unrouteable"),
     pytest.param("retry timeout exceeded", (None, None, None, None, None), "retry timeout exceeded", id="exim-retry"),
     pytest.param("550 5.1.1", (None, None, None, 550, "5.1.1"), "", id="codes-only"),
@@ -248,6 +256,9 @@ _WORDS = st.lists(
             "\\n",
             "'quoted'",
             "H=",
+            "(in reply to RCPT TO command)",
+            "smtp;",
+            "<<<",
         ]
     ),
     max_size=12,
