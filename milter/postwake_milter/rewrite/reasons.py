@@ -34,7 +34,7 @@ UNTRACKED_REASONS: dict[str, str] = {
     "structure-check-failed": "The rewritten message did not take apart into the same parts, so the original went out.",
     # A part.
     "html-not-verifiable": "The HTML, edited, did not prove to be the same document but for our edits.",
-    "pixel-not-verifiable": "No place for the pixel proved to leave the HTML the same document; the links were wrapped.",
+    "pixel-not-verifiable": "No place for the pixel proved to leave the document the same; the links were wrapped.",
     "attachment": "The part is an attachment.",
     "attached-message": "The part is a message of its own (message/rfc822 and the like), forwarded as it was.",
     "calendar": "The part is a calendar invitation.",
