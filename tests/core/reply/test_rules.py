@@ -291,3 +291,22 @@ def test_code_condition_may_allow_its_absence(code: str, matches: bool) -> None:
     """An empty alternative in `code` stands for a reply without a code."""
     classifier = Classifier(parse_rules(GOOD.replace('match = "quux"', "match = 'quux'\ncode = '5..|'"), "mine.toml"))
     assert (classifier.classify(f"{code} quux").rule == "mine") == matches
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "classification.md"
+
+
+def test_documented_rule_file_works(tmp_path: Path) -> None:
+    """The rule file that docs/classification.md shows can be copied as it stands."""
+    block = re.search(r"```toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    mine = tmp_path / "mine.toml"
+    mine.write_text(block[1])
+    verdict = default_classifier(mine).classify("451 message quarantined", relay="mx.corp.example[192.0.2.5]:25")
+    assert (verdict.rule, verdict.provider, verdict.category) == ("corp-quarantine", "Example Corp", "policy")
+
+
+def test_documented_categories_are_the_categories() -> None:
+    """The table of categories lists each one, and no other."""
+    table = DOCUMENT.read_text(encoding="utf-8").split("## Categories")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE)) == CATEGORIES
