@@ -28,6 +28,9 @@ def untouchable(fields: Sequence[RawField], content: Content, *, allow_dkim_sign
     kind = container(content)
     if kind is not None:
         return kind
+    # Some programs end a line at a bare CR, and would see other fields, or the header's end, in the middle of one.
+    if any(b"\r" in value and b"\r" in value.replace(b"\r\n", b"") for _, value in fields):
+        return "malformed-headers"
     names = {name.lower() for name, _ in fields}
     if not allow_dkim_signed:
         if b"dkim-signature" in names:

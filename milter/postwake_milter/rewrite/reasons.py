@@ -40,7 +40,7 @@ UNTRACKED_REASONS: dict[str, str] = {
     "calendar": "The part is a calendar invitation.",
     "amp": "The part is AMP for e-mail, which allows no outside pixel or redirect.",
     "related-resource": "The part is a resource of another part (multipart/related), not a text of its own.",
-    "malformed-headers": "The part's header block is broken, so programs differ about where its text starts.",
+    "malformed-headers": "A header is broken, the message's or a part's: programs disagree where its text starts.",
     "ambiguous-headers": "The part's Content- fields stand there twice and disagree.",
     "unknown-transfer-encoding": "The part's Content-Transfer-Encoding is none that mail uses.",
     "malformed-quoted-printable": "The part is not valid quoted-printable and programs decode it differently.",

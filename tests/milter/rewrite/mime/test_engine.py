@@ -43,6 +43,7 @@ NEVER = [
     pytest.param(_multipart(b"signed; protocol=x", HTML_PART, PLAIN_PART), "signed", id="multipart-signed"),
     pytest.param(_multipart(b"encrypted", HTML_PART), "encrypted", id="multipart-encrypted"),
     pytest.param(_mail(b"Content-Type: application/pkcs7-mime; smime-type=signed-data"), "smime", id="smime"),
+    pytest.param(_html(b"X-Odd: a\rb"), "malformed-headers", id="bare-cr-in-a-field"),
     pytest.param(_mail(b"Content-Type: text/plain", body=PGP), "inline-pgp", id="pgp-plain"),
     pytest.param(
         _multipart(b"alternative", b"Content-Type: text/plain\n\n" + PGP, HTML_PART), "inline-pgp", id="pgp-alternative"
