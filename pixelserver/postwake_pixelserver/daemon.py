@@ -103,6 +103,7 @@ def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Flas
     """Make one worker's application and everything behind it; runs in the worker, on its main thread."""
     _die_with_parent()
     set_up_logging(log_level)
+    sys.setswitchinterval(0.0005)
     live = LiveState(partial(read_live, config))
     signal.signal(signal.SIGHUP, lambda *_: live.reload())
     recorder = Recorder(
