@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 from postwake.errors import DataError
@@ -74,6 +75,8 @@ class FileState:
     """Whether the next byte belongs to a line that is being discarded because it is too long."""
     mtime_us: int = 0
     """When the file had last been written to as we last read from it: a rotated file with a later time is news."""
+    begin: int = 0
+    """Where reading of this file began: what is before it was there already when following started at the end."""
     finished: tuple[str, ...] = ()
     """Fingerprints of the files that were read to their end before this one, latest last."""
 
@@ -89,6 +92,7 @@ class FileState:
             "generation": self.generation,
             "skipping": self.skipping,
             "mtime_us": self.mtime_us,
+            "begin": self.begin,
             "finished": self.finished,
         }
         return json.dumps(fields, separators=(",", ":"))
@@ -113,12 +117,26 @@ class FileState:
                 generation=int(fields["generation"]),
                 skipping=bool(fields["skipping"]),
                 mtime_us=int(fields["mtime_us"]),
+                begin=int(fields["begin"]),
                 finished=tuple(str(entry) for entry in fields["finished"]),
             )
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"the stored position of {source} is not one of a file: {text[:200]!r} ({error!r})"
             ) from None
+
+
+def holds_what_was_read(state: FileState, pread: Callable[[int, int], bytes]) -> bool:
+    """Tell whether a file holds, up to the offset, what had been read when *state* was saved.
+
+    *pread* reads it: size and offset in uncompressed bytes. Meant for states with a fingerprint.
+    """
+    if state.fingerprint is None or not state.fingerprint.matches(pread(FINGERPRINT_BYTES, 0)):
+        return False
+    if state.tail is None:
+        return True
+    tail = pread(state.tail.length, state.offset - state.tail.length)
+    return len(tail) == state.tail.length and state.tail.matches(tail)
 
 
 def _fingerprint(pair: list[object] | None) -> Fingerprint | None:

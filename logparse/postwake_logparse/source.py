@@ -109,6 +109,17 @@ class Source(Protocol):
         """Release files, threads and subprocesses. Calling it twice is fine."""
 
 
+def cut_block(block: bytes, max_bytes: int, skipping: bool = False) -> bytes:
+    """Return the start of *block*: *max_bytes* of it, or more when its first line needs more.
+
+    *skipping* says that it starts inside a line that is being discarded, which needs nothing.
+    """
+    if len(block) <= max_bytes or skipping or block.rfind(b"\n", 0, max_bytes) >= 0:
+        return block[:max_bytes]
+    newline = block.find(b"\n", max_bytes)
+    return block if newline < 0 else block[: newline + 1]
+
+
 class Scan(NamedTuple):
     """What :func:`scan_lines` found at the start of a block."""
 

@@ -38,10 +38,19 @@ from postwake_logparse.file_identity import (
     Fingerprint,
     fingerprint_of_head,
     first_line_head,
+    holds_what_was_read,
 )
 from postwake_logparse.file_reader import PlainReader, Reader, open_reader
 from postwake_logparse.siblings import Sibling, list_siblings
-from postwake_logparse.source import DEFAULT_BLOCK_BYTES, MAX_LINE_BYTES, Chunk, Cursor, SourceStats, scan_lines
+from postwake_logparse.source import (
+    DEFAULT_BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    Chunk,
+    Cursor,
+    SourceStats,
+    cut_block,
+    scan_lines,
+)
 from postwake_logparse.wake import DirectoryWaker, Waker
 
 GRACE_S = 5.0
@@ -102,8 +111,9 @@ class FileSource:
 
     *cursor* comes from the store. Without one, *start* says where to begin in a file that exists already: at its
     ``"beginning"`` or after its last whole line (``"end"``); a file that appears later is read from its beginning.
-    *archive_dirs* are further directories with rotated files (logrotate's ``olddir``). *clock* returns seconds and
-    never goes back. A *waker* that is passed in is closed with the source.
+    *ingested* is asked then for the state of the live file in a backfill's cursor (by its ``file_id``): following goes
+    on where the backfill ended. *archive_dirs* are further directories with rotated files (logrotate's ``olddir``).
+    *clock* returns seconds and never goes back. A *waker* that is passed in is closed with the source.
 
     Raises :class:`~postwake.errors.DataError` for a cursor that is not one of a file source.
     """
@@ -118,6 +128,7 @@ class FileSource:
         clock: Callable[[], float] = time.monotonic,
         waker: Waker | None = None,
         archive_dirs: Iterable[Path] = (),
+        ingested: Callable[[str], str | None] = lambda _file_id: None,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.path = path
@@ -131,6 +142,7 @@ class FileSource:
         self._clock = clock
         self._waker = waker
         self._archive_dirs = tuple(archive_dirs)
+        self._ingested = ingested
         self._max_line_bytes = max_line_bytes
 
         self._current: _Open | None = None
@@ -228,9 +240,7 @@ class FileSource:
             self._head = head
             self._state = state = dataclasses.replace(state, fingerprint=Fingerprint.of(head))
         data = block[margin:] if margin else block
-        scan = scan_lines(
-            data if len(data) <= max_bytes else self._cut(data, max_bytes), state.skipping, self._max_line_bytes
-        )
+        scan = scan_lines(cut_block(data, max_bytes, state.skipping), state.skipping, self._max_line_bytes)
         if scan.skip:
             self.stats.lines_discarded += scan.lines_discarded
             self.stats.bytes_discarded += scan.skip
@@ -245,13 +255,6 @@ class FileSource:
         if self._left_at is not None:
             self._news_at = self._clock()
         return self._chunk(lines, start)
-
-    def _cut(self, data: bytes, max_bytes: int) -> bytes:
-        """Return the start of *data*: *max_bytes* of it, or more when a whole line needs more."""
-        if self._state.skipping or data.rfind(b"\n", 0, max_bytes) >= 0:
-            return data[:max_bytes]
-        newline = data.find(b"\n", max_bytes)
-        return data if newline < 0 else data[: newline + 1]
 
     def _unchanged(self, file: _Open, tail: bytes) -> bool:
         """Tell whether *file* still says what it said where we have read it already. *tail*: just before our offset."""
@@ -432,26 +435,30 @@ class FileSource:
 
         ours: _Open | None = None
         newer: list[_Planned] = []
+        bounded = False
         known = {state.fingerprint, None if live_head is None else Fingerprint.of(live_head)}  # copies are no news
         for sibling in siblings:
             file = self._open_sibling(sibling, opened)
             if file is None:
                 continue
             held = drained is not None and file.identity == drained.identity
-            if held or (not self._fresh and not resumes_live and _is_file_of(state, file)):
+            # Without a first line nothing was read of our file, and copies made of it meanwhile are as new as it is:
+            # then all are new as far as the last finished one.
+            if state.fingerprint is not None and (held or (not self._fresh and _is_file_of(state, file))):
                 ours = file
                 break
             head = first_line_head(file.head())
-            if head is None:
+            if head is None or held:
                 continue  # without a whole line
             fingerprint = Fingerprint.of(head)
             if str(fingerprint) in state.finished:
+                bounded = True
                 break
             if fingerprint not in known:
                 known.add(fingerprint)
                 newer.append(_Planned(file, head=head))
-        if ours is None:
-            # The one we stopped in, or came from, is not there to tell the new ones from those read long ago.
+        if ours is None and not bounded:
+            # Nothing there tells the new ones from those read long ago but when they were last written to.
             newer = [item for item in newer if item.file.mtime_us >= state.mtime_us]
         items = list(reversed(newer))
         if searching and ours is not None:
@@ -475,8 +482,14 @@ class FileSource:
             self._state = FileState(mtime_us=boundary.mtime_us, finished=(fingerprint,))
         if live is None:
             return _Plan([])
+        head = first_line_head(live.head())
+        ingested = None if head is None else self._ingested(str(Fingerprint.of(head)))
+        if ingested is not None:
+            known = dataclasses.replace(FileState.from_json(self._name, ingested), finished=self._state.finished)
+            if _is_file_of(known, live):
+                return _Plan([_Planned(live, known)])
         if not self._from_end:
-            return _Plan([_Planned(live, head=first_line_head(live.head()))])
+            return _Plan([_Planned(live, head=head)])
         size = live.reader.stat().st_size
         last = live.reader.pread(self._max_line_bytes, max(0, size - self._max_line_bytes))
         endless = b"\n" not in last and size > self._max_line_bytes  # inside a line over the bound
@@ -491,6 +504,7 @@ class FileSource:
             offset=offset,
             skipping=endless,
             mtime_us=live.mtime_us,
+            begin=offset,
         )
         return _Plan([_Planned(live, state)])
 
@@ -543,10 +557,4 @@ def _is_file_of(state: FileState, file: _Open) -> bool:
     """Tell whether *file* holds, up to the offset, what was read when *state* was saved."""
     if state.fingerprint is None:
         return (state.device, state.inode) == file.identity
-    if not state.fingerprint.matches(file.head()):
-        return False
-    if state.tail is None:
-        return True
-    length = state.tail.length
-    tail = file.reader.pread(length, state.offset - length)
-    return len(tail) == length and state.tail.matches(tail)
+    return holds_what_was_read(state, file.reader.pread)
