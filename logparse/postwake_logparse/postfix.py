@@ -234,7 +234,7 @@ class PostfixGrammar:
                     )
                 )
             else:
-                body = match[_REST] if kind == _REST else match[0][match.end(2) :]
+                body = match[_REST] if kind == _REST else match[0][match.start(_ID) - match.start() : -1]
                 record = self._rare(body, at_us, host, program, base + match.start())
                 if record is not None:
                     append(record)

@@ -56,7 +56,8 @@ _PICKUP = re.compile(r"uid=([0-9]+) from=<(.*?)>(?: orig_id=(\S+))?", re.DOTALL)
 _NOTICE = re.compile(rf"(sender|postmaster) (non-delivery|delay|delivery status) notification: ({QUEUE_ID})")
 _HOST_SAID = re.compile(
     r"host (?P<host>\S+\[[^\]]*\]\S*) (?:said|refused to talk to me): (?P<said>.*)"
-    r"|(?:lost connection with|conversation with|SASL (?:\[CACHED\] )?authentication failed; (?:cannot authenticate to )?server|"
+    r"|(?:lost connection with|conversation with|"
+    r"SASL (?:\[CACHED\] )?authentication failed; (?:cannot authenticate to )?server|"
     r"SSL_connect error to) (?P<peer>\S+\[[^\]]*\]\S*) (?:while|timed out|said:)? ?.*",
     re.DOTALL,
 )

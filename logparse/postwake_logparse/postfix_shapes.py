@@ -122,7 +122,8 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "tls",
             r"(?:certificate |[a-zA-Z]\S* certificate |setting up TLS |initializing the |save session |SSL|TLS|"
-            r"looking for (?:session|plugins) |subject_CN=|issuer=|Peer |Unverified|Host offered STARTTLS|Host certificate |read from |"
+            r"looking for (?:session|plugins) |subject_CN=|issuer=|Peer |Unverified|Host offered STARTTLS|"
+            r"Host certificate |read from |"
             r"write to |cannot load |self-signed ).*",
         ),
         (
