@@ -39,8 +39,24 @@ def proxied(make_server, tmp_path_factory):
     server.await_ready = lambda: None
     server.start()
     subprocess.run(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=track.example.com"
-        " -keyout key.pem -out cert.pem".split(),
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=track.example.com",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ],
         cwd=directory,
         check=True,
         capture_output=True,
