@@ -21,6 +21,7 @@ from .html_scan import Attribute, Edit, Scan, Tag, apply_edits, attributes, scan
 from .judge import CommentChange, Judge, LinkChange, html_end_tags
 from .links import (
     MAX_CONTENT_BYTES,
+    OPT_OUTS,
     Link,
     LinkRules,
     Skip,
@@ -43,6 +44,7 @@ PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
 """No position for (one of) the pixels could be verified: the links were wrapped without it."""
 
 _PIXEL_ATTRIBUTE: Final = re.compile(rb'([a-z]+)="([^"]*)"')
+_LINK_ATTRIBUTES: Final = frozenset((b"href", b"rel", *OPT_OUTS))
 _in_order: Final = attrgetter("start", "end")
 
 
@@ -162,7 +164,7 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int
         if tag.is_end or not (tag.name in (b"a", b"area") or (tag.comment >= 0 and tag.name.startswith(b"v:"))):
             continue
         ordinal += tag.comment < 0
-        found = attributes(html, tag)
+        found = attributes(html, tag, _LINK_ATTRIBUTES)
         refused = opt_outs(found, html)
         href = next((a for a in found if a.name == b"href"), None)
         edits = [_removal(html, attribute) for attribute in refused]

@@ -19,7 +19,7 @@ pattern fails only where the input ends inside a tag, and then the scan is over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -154,20 +154,26 @@ def scan_html(html: bytes) -> Scan:
     return scan
 
 
-def attributes(html: bytes, tag: Tag) -> list[Attribute]:
-    """Return the attributes of *tag* in order, duplicates included (HTML5 keeps the first of a name)."""
+def attributes(html: bytes, tag: Tag, names: Container[bytes] | None = None) -> list[Attribute]:
+    """Return the attributes of *tag* in order, duplicates included (HTML5 keeps the first of a name).
+
+    With *names*, in lower case, those only.
+    """
     found = []
     for match in _ATTRIBUTES.finditer(html, tag.start + 1 + tag.is_end + len(tag.name), tag.end):
+        name = match[1].lower()
+        if names is not None and name not in names:
+            continue
         group = match.lastindex or 1
         start, end = match.span(1)
         if group == 1:
             # No value, or "=" directly before ">": the match then ends behind the "=".
             if b"=" in html[end : match.end()]:
                 end = match.end()
-            found.append(Attribute(match[1].lower(), start, end, end, end))
+            found.append(Attribute(name, start, end, end, end))
         else:
             value_start, value_end = match.span(group)
-            found.append(Attribute(match[1].lower(), start, match.end(), value_start, value_end))
+            found.append(Attribute(name, start, match.end(), value_start, value_end))
     return found
 
 

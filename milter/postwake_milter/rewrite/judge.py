@@ -108,7 +108,7 @@ class Judge:
 
     def _undone_original(
         self, html: bytes, links: Sequence[LinkChange], comments: Sequence[CommentChange]
-    ) -> bytes | None:
+    ) -> str | None:
         """Serialise the original without what is to be changed, and note what the changed tags must come to be."""
         root = _parse(html)
         if root is None:
@@ -144,13 +144,13 @@ def _parse(html: bytes) -> Any:
     return root
 
 
-def _serialised(root: Any) -> bytes:
-    """Return the whole document as XML. Equal bytes mean equal trees, though it need not be well-formed.
+def _serialised(root: Any) -> str:
+    """Return the whole document as XML. Equal texts mean equal trees, though it need not be well-formed.
 
     Text and values are escaped, so a bare ``<`` begins a tag or a comment and a bare ``"`` ends a value; HTML's names
     hold no space, ``/`` or ``>``, and no ``=`` but as an attribute's first character; no comment holds its own end.
     """
-    return etree.tostring(root.getroottree())
+    return etree.tostring(root.getroottree(), encoding="unicode")
 
 
 def _normalised(raw: bytes) -> str:

@@ -22,8 +22,8 @@ _HIDING: Final = (b"svg", b"math", b"select", b"template", b"noscript")
 """An image inside these is not loaded, or closes them. An image makes a browser ignore a frameset that follows."""
 # What may stand in head, or means something else before the body than in it (a stray end tag), is no beginning.
 _FRAGMENT: Final = re.compile(
-    rb"(?:\xef\xbb\xbf)?+[\t\n\f\r ]*+(?=[^<\t\n\f\r ]|<(?:p|div|table|center|h[1-6]|span|font|a|b|strong|em|i|u|img|ul|ol|blockquote|"
-    rb"section|article|main|header|br|hr)[\t\n\f\r />])",
+    rb"(?:\xef\xbb\xbf)?+[\t\n\f\r ]*+(?=[^<\t\n\f\r ]|<(?:p|div|table|center|h[1-6]|span|font|a|b|strong|em|i|u|img|"
+    rb"ul|ol|blockquote|section|article|main|header|br|hr)[\t\n\f\r />])",
     re.IGNORECASE,
 )
 

@@ -62,7 +62,8 @@ TOP_PIXEL = PIXEL.replace(b"o/0", b"o/1")
         pytest.param(b"<p>x<a name=top>y</a><a>z</a>", None, id="anchors-without-href"),
         pytest.param(b"<p>x<a href=http://x.example", None, id="cut-off"),
         pytest.param(
-            b"<!--[if mso]><a href=http://x.example><![endif]--><html><p>x</html><!--[if mso]><a href=/ title=y><![endif]-->"
+            b"<!--[if mso]><a href=http://x.example><![endif]-->"
+            b"<html><p>x</html><!--[if mso]><a href=/ title=y><![endif]-->"
             b"<!--[if mso]><a href=http://y.example><![endif]-->",
             b"<!--[if mso]><a href=" + C + b"0><![endif]--><html><p>x</html><!--[if mso]><a href=/ title=y><![endif]-->"
             b"<!--[if mso]><a href=" + C + b"1><![endif]-->",
@@ -145,6 +146,7 @@ def test_only_the_value_of_a_link_changes(
         pytest.param(b"<body><p>x</body>", "both", b"<body>{1}<p>x{0}</body>", id="both"),
         pytest.param(b"<body></body>", "both", b"<body>{1}{0}</body>", id="both-in-one-spot"),
         pytest.param(b"x", "both", b"{1}x{0}", id="both-around-text"),
+        pytest.param(b"<body><table>x ", "bottom", b"<body>{0}<table>x ", id="not-between-text-in-a-table"),
         pytest.param(b"\xef\xbb\xbfx", "both", b"\xef\xbb\xbf{1}x{0}", id="behind-a-byte-order-mark"),
         pytest.param(b"</p>x", "top", b"</p>x{1}", id="no-fragment-begins-with-an-end-tag"),
     ],
