@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from postwake_pixelserver.forward import Result
+
 Endpoint = Literal["open", "click", "unsubscribe"]
 Outcome = Literal["good", "bad_token", "limited", "denied", "unusable", "error"]
 Fate = Literal["stored", "spooled", "unrecorded", "lost"]
@@ -38,6 +40,13 @@ class Measures:
         self.relabeled = Counter(
             "postwake_pixel_relabeled", "Hits that time or a burst turned out to be a machine's.", registry=registry
         )
+        forwards = Counter(
+            "postwake_pixel_unsubscribe_forwards",
+            "Unsubscriptions passed on to the sender's own target, by what came of it.",
+            ("result",),
+            registry=registry,
+        )
+        self._forwards = {result: forwards.labels(result) for result in get_args(Result)}
         self._requests = {
             (endpoint, outcome): requests.labels(endpoint, outcome)
             for endpoint in get_args(Endpoint)
@@ -52,3 +61,7 @@ class Measures:
     def hit(self, fate: Fate) -> None:
         """Count one hit."""
         self._hits[fate].inc()
+
+    def forwarded(self, result: Result) -> None:
+        """Count one unsubscription that was, or was not, passed on."""
+        self._forwards[result].inc()
