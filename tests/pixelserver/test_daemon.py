@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shlex
 import signal
 import socket
+import ssl
+import subprocess
 import threading
 import time
 import urllib.request
@@ -369,3 +372,31 @@ def test_foreign_key_ring_is_refused(make_server) -> None:
     foreign = KeyRing({1: os.urandom(32)}).sign(Purpose.CLICK, Token(os.urandom(16), 1, 0, URL))
     assert server.get(f"/c/{foreign}").status == 404
     server.stop()
+
+
+def test_faces_the_net_with_its_own_tls(make_server, tmp_path) -> None:
+    """With a certificate it speaks TLS by itself, and nothing else on that port."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key -out crt"
+    subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
+    options = {"tls_certificate": str(tmp_path / "crt"), "tls_key": str(tmp_path / "key")}
+    server = make_server(start=False, pixelserver=options)
+    context = ssl.create_default_context(cafile=str(tmp_path / "crt"))
+    context.check_hostname = False
+
+    def ask(path: str) -> http.client.HTTPResponse:
+        with contextlib.closing(
+            http.client.HTTPSConnection("127.0.0.1", server.port, timeout=10, context=context)
+        ) as connection:
+            connection.request("GET", path, headers={"User-Agent": "x"})
+            response = connection.getresponse()
+            response.read()
+            return response
+
+    server.await_ready = lambda: await_true(lambda: _answers(ask), "no answer over TLS")
+    server.start()
+    answer = ask(f"/c/{server.token(Purpose.CLICK, URL)}")
+    assert (answer.status, answer.headers["location"]) == (307, URL)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        server.get("/healthz")
+    await_true(lambda: "ready=yes" in server.log(), "its own readiness check does not get through TLS")
+    assert server.stop() == 0
