@@ -90,6 +90,7 @@ TOKENS = [
     ),
 ]
 PATTERNS = ("*.eml", "*.txt", "*.html")
+_KINDS = {".html": b"html", ".txt": b"plain"}  # files that are a text and no mail; msg_*.txt are mails
 
 
 def load_judge() -> ModuleType:
@@ -110,12 +111,13 @@ def read_corpus(folders: list[Path], max_bytes: int) -> list[bytes]:
             for path in sorted(folder.rglob(pattern)):
                 raw = path.read_bytes()
                 if 0 < len(raw) <= max_bytes and not path.name.endswith(".out.eml"):
-                    corpus.append(wrap(raw) if path.suffix == ".html" else raw)
+                    kind = _KINDS.get(path.suffix) if not path.name.startswith("msg_") else None
+                    corpus.append(raw if kind is None else wrap(raw, kind=kind))
     return corpus
 
 
-def wrap(html: bytes, encoding: bytes = b"8bit") -> bytes:
-    head = b"Subject: s\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: "
+def wrap(html: bytes, encoding: bytes = b"8bit", kind: bytes = b"html") -> bytes:
+    head = b"Subject: s\nMIME-Version: 1.0\nContent-Type: text/%b; charset=utf-8\nContent-Transfer-Encoding: " % kind
     body = {b"base64": base64.encodebytes, b"quoted-printable": quopri.encodestring}.get(encoding, bytes)(html)
     return head + encoding + b"\n\n" + body
 

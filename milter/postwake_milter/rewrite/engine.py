@@ -395,14 +395,17 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     """Return the message *raw* rewritten, and what was done.
 
     *stamp* is the tracking ID as text: a tracked message gets it as ``X-Postwake-ID``. Everything that :func:`rewrite`
-    does not change is the same bytes: an mbox ``From `` line, the line endings of every line, a missing empty line
-    between header and body.
+    does not change is the same bytes: an mbox ``From `` line, the ending of every line. A message without an empty line
+    between header and body goes out as it came, as ``malformed-headers`` (an MTA never hands a milter such a message).
     """
     start = 0
     if raw.startswith((b"From ", b">From ")):
         start = raw.find(b"\n") + 1 or len(raw)
     block = read_block(raw, start)
     fields = [(item.name, item.value) for item in block.fields]
+    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[:start].rstrip(b"\r\n"):
+        # Something that is no field ends the header: for one program the body starts there, another reads on.
+        return raw, _untouched("malformed-headers", read_control(fields), ())
     result = rewrite(fields, raw[block.body_start :], plan, mint)
     changes = list(result.header_changes)
     if result.tracked and stamp is not None:
