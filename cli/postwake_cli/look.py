@@ -168,9 +168,9 @@ def _print_report(found: queries.Report, replies: list[dict[str, Any]]) -> None:
     for label, name in (("Opened", "opened"), ("Clicked", "clicked")):
         human = engaged.get(f"{name}_human", 0)
         raw = ", ".join(f"{hits.get(f'{name}.{who}', 0)} {who}" for who in ("human", "unknown", "machine"))
-        click.echo(
-            f"{label:<10}  {human:>9}  {percent(human, sent):>7} of sent, by people; with machines {engaged.get(f'{name}_any', 0)}; hits: {raw}"
-        )
+        everybody = engaged.get(f"{name}_any", 0)
+        of_sent = f"{percent(human, sent):>7} of sent, by people"
+        click.echo(f"{label:<10}  {human:>9}  {of_sent}; with machines {everybody}; hits: {raw}")
     click.echo(
         f"Unsubscr.   {engaged.get('unsubscribed', 0):>9}  {percent(engaged.get('unsubscribed', 0), sent):>7} of sent"
     )
@@ -187,8 +187,10 @@ def _print_by(by: str, found: dict[str, queries.Report]) -> None:
         bounced = value.states.get("bounced", 0) + value.states.get("expired", 0)
         opened, clicked = value.engaged.get("opened_human", 0), value.engaged.get("clicked_human", 0)
         rows.append(
-            (key, value.recipients, sent, value.states.get("deferred", 0), bounced, percent(bounced, value.recipients))
-            + (opened, percent(opened, sent), clicked, percent(clicked, sent))
+            (
+                *(key, value.recipients, sent, value.states.get("deferred", 0), bounced),
+                *(percent(bounced, value.recipients), opened, percent(opened, sent), clicked, percent(clicked, sent)),
+            )
         )
     head = (by, "recipients", "sent", "deferred", "bounced", "", "opened", "", "clicked", "")
     table(head, rows, frozenset(range(1, 10)))

@@ -18,12 +18,12 @@ _CLICK = re.compile(r"/c/[A-Za-z0-9_-]+$")
 def tracked_urls(message: bytes) -> tuple[list[str], list[str]]:
     """Return the pixels and the wrapped links in a delivered message's HTML."""
     parsed = BytesParser(policy=email.policy.default).parsebytes(message)
-    part = parsed.get_body(("html",))  # type: ignore[attr-defined]
+    part = parsed.get_body(("html",))
     if part is None:
         return [], []
     tree = html.fromstring(part.get_content())
-    pixels = [src for src in tree.xpath("//img/@src") if _PIXEL.search(src)]
-    links = [href for href in tree.xpath("//a/@href") if _CLICK.search(href)]
+    pixels = [src for image in tree.iter("img") if _PIXEL.search(src := image.get("src", ""))]
+    links = [href for anchor in tree.iter("a") if _CLICK.search(href := anchor.get("href", ""))]
     return pixels, links
 
 

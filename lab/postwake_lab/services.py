@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -99,7 +100,7 @@ class Services:
 
     def command(self, *arguments: str, check: bool = True) -> str:
         """Run the command; return what it wrote to standard output."""
-        done = subprocess.run(self.argv(*arguments), capture_output=True, text=True)
+        done = subprocess.run(self.argv(*arguments), capture_output=True, text=True, check=False)
         if check and done.returncode not in (0, 1):
             raise RuntimeError(f"postwake {' '.join(arguments)}: status {done.returncode}: {done.stderr}")
         return done.stdout
@@ -181,7 +182,5 @@ def children(pid: int) -> list[int]:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

@@ -11,7 +11,11 @@ from typing import Literal
 from postwake_lab.ports import wait_for_port
 
 Behaviour = Literal["accept", "450", "550"]
-_REFUSE = {"accept": [], "450": ["-r", "rcpt"], "550": ["-f", "rcpt"]}
+_REFUSE = {
+    "accept": [],
+    "450": ["-r", "rcpt", "-b", "450 4.2.0 Greylisted, please try again in 5 minutes"],
+    "550": ["-f", "rcpt", "-B", "550 5.1.1 Recipient address rejected: User unknown"],
+}
 _ENVELOPE = re.compile(rb"X-(?:Client-Addr|Client-Proto|Helo-Args|Mail-Args|Rcpt-Args): [^\n]*\n")
 
 

@@ -247,6 +247,11 @@ class Correlator:
                 entry.message_number = None
                 return None
             self._stand_for(entry, message)
+            if message.message_id is None and entry.message_id:  # the MTA gave it one after the milter had seen it
+                message.message_id = entry.message_id
+                self._transaction.execute(
+                    "UPDATE message SET message_id = ? WHERE id = ?", (entry.message_id, message.id)
+                )
         return entry.message
 
     def _stand_for(self, entry: QueueEntry, message: MessageRow) -> None:

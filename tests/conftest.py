@@ -1,0 +1,25 @@
+"""What all tests share: where the corpora are, and what a run was made with."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import lxml.etree
+import pytest
+
+
+def pytest_report_header() -> str:
+    """Say the versions that results depend on."""
+    libxml2 = ".".join(map(str, lxml.etree.LIBXML_VERSION))
+    return f"sqlite {sqlite3.sqlite_version}, libxml2 {libxml2}"
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real mails and logs to measure against; skips where there is none."""
+    path = Path(os.environ.get("POSTWAKE_CORPORA", Path(__file__).parents[1] / "../shared/corpora"))
+    if not path.is_dir():
+        pytest.skip(f"no corpora at {path}: set POSTWAKE_CORPORA")
+    return path
