@@ -76,6 +76,8 @@ def serve(config: Config, origin: str = "configuration") -> None:
 
     Raises :class:`ConfigError`, :class:`UnavailableError`.
     """
+    # Until granian and the workers have their handlers, a reload that comes early must not end us; workers inherit it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     require_tracking(config, origin)
     read_live(config)  # every problem with a file is said now, not by a worker
     _check_store(config.store.path)
