@@ -448,8 +448,13 @@ class FileSource:
                 ours = file
                 break
             head = first_line_head(file.head())
-            if head is None or held:
-                continue  # without a whole line
+            if held:
+                continue
+            if head is None:
+                # Without a whole line: only a late writer can still give the newest one of those any.
+                if sibling is siblings[0] and not sibling.compression and file.mtime_us >= state.mtime_us:
+                    newer.append(_Planned(file))
+                continue
             fingerprint = Fingerprint.of(head)
             if str(fingerprint) in state.finished:
                 bounded = True
