@@ -40,6 +40,9 @@ _LINE = re.compile(rf"(?:(?P<stamp>{_STAMP}) {_TEXT}|(?P<whole>.*))\n")
 _STAMPED = re.compile(rf"(?P<stamp>{_STAMP}) (?P<text>.*)", re.DOTALL)
 _BARE_TEXT = re.compile(_TEXT + r"\n")
 _PIECE = re.compile(r"\[([0-9]+)([/\\])([0-9]+)\] (.*)", re.DOTALL)
+# Exim's MAX_SYSLOG_LEN: it cuts there, be it in the middle of a word.
+PIECE_BYTES = 870
+MAX_LOST_SPACES = 3
 # Unfinished lines are kept for the processes that wrote last; a process that dies between pieces leaves one behind.
 MAX_OPEN_PIECES = 256
 
@@ -234,7 +237,14 @@ class EximGrammar:
             if number != 1:
                 return None
         # A piece that a newline ended (a header of a rejected message) says so with a backslash.
-        so_far.append(text + ("\n" if ending == "\\" and number < total else ""))
+        if number < total:
+            if ending == "\\":
+                text += "\n"
+            else:
+                # journald takes a space off the end of an entry: a full piece that is short has lost it.
+                missing = PIECE_BYTES - len(text.encode())
+                text += " " * missing if missing <= MAX_LOST_SPACES else ""
+        so_far.append(text)
         if number >= total:
             return "".join(so_far)
         self._pieces[key] = so_far

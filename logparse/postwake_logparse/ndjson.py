@@ -220,7 +220,7 @@ class _Table:
             status="expired" if kind == "expired" else attempt.status,
             dsn=attempt.dsn,
             code=int(code[1]) if code is not None else None,
-            reply=attempt.reply,
+            reply=attempt.reply or None,
             delay_s=attempt.delay_s,
             next_queue_id=attempt.next_queue_id,
         )

@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
 def split_line(line: str) -> Entry:
     """Take a line's (or datagram's) syslog prefix off. Never fails: what has no known prefix is a bare body."""
-    text = line.rstrip("\r\n\0 ")
+    text = line.rstrip("\r\n\0")
     pri = _PRI.match(text)
     if pri:
         text = text[pri.end() :]

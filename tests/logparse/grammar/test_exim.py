@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (log lines are long)
 """Exim's lines: one row of a table per shape, each with the fields that a naive reader gets wrong."""
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LONG_ID = "10HmbD-000000005vi-0000"
 
 
 def field(record: object, path: str) -> object:
+    """A record's field, or a field of its field: ``relay.host``."""
     for name in path.split("."):
         record = getattr(record, name)
     return record
@@ -114,7 +116,9 @@ STAMPS = [
     pytest.param("2026-03-05 06:52:01 [4711] ", 0, id="pid"),
     pytest.param("Mar  5 06:52:01 mx1 exim[4711]: 2026-03-05 07:52:01 ", 0, id="syslog-own-stamp-in-another-zone"),
     pytest.param("Mar  5 06:52:01 mx1 exim[4711]: ", 0, id="syslog-without-own-stamp"),
-    pytest.param("2026-03-05T06:52:01.000447+00:00 mx1 exim[4711]: 2026-03-05 07:52:01 [4711] ", 447, id="syslog-rfc3339"),
+    pytest.param(
+        "2026-03-05T06:52:01.000447+00:00 mx1 exim[4711]: 2026-03-05 07:52:01 [4711] ", 447, id="syslog-rfc3339"
+    ),
     pytest.param("<22>Mar  5 06:52:01 exim[4711]: 2026-03-05 07:52:01 ", 0, id="datagram"),
 ]
 
@@ -142,9 +146,11 @@ def test_a_line_without_a_fate_is_counted_under_its_shape(exim_line: ReadLine, l
 
 @pytest.mark.parametrize(("stamp", "fraction_us"), STAMPS)
 @pytest.mark.parametrize("message", [ID, LONG_ID])
-def test_every_dress_of_a_line_is_the_same_line(exim_line: ReadLine, stamp: str, fraction_us: int, message: str) -> None:
+def test_every_dress_of_a_line_is_the_same_line(
+    exim_line: ReadLine, stamp: str, fraction_us: int, message: str
+) -> None:
     """With any log_selector's stamp, as a file or in syslog's clothes: the same moment, the same delivery."""
-    record, _ = exim_line(f"{stamp}{message} => a@b.test R=r T=t H=h [192.0.2.1] C=\"250 OK\"")
+    record, _ = exim_line(f'{stamp}{message} => a@b.test R=r T=t H=h [192.0.2.1] C="250 OK"')
     assert isinstance(record, Attempt)
     assert (record.at_us, record.queue_id, record.recipient) == (MARCH_5_US + fraction_us, message, "a@b.test")
 
@@ -167,6 +173,16 @@ def test_pieces_of_a_long_syslog_line_are_joined(clock: StampReader) -> None:
     assert grammar.tally.shapes == {"piece of a line": 3}
 
 
+def test_a_space_lost_at_a_cut_comes_back(clock: StampReader) -> None:
+    """A log daemon took the space off a full piece's end: two recipients do not become one."""
+    head = f"2026-03-05 06:52:01 {ID} <= s@t.test U=u P=local S=9 for "
+    first = "x" * (869 - len(head) - len("@a.test")) + "@a.test"
+    block = f"Mar  5 06:52:01 mx exim[1]: [1/2] {head}{first}\nMar  5 06:52:01 mx exim[1]: [2/2] b@a.test\n".encode()
+    (record,) = EximGrammar().parse_block(block, clock)
+    assert isinstance(record, Arrival)
+    assert record.recipients == (first, "b@a.test")
+
+
 def test_a_piece_without_its_beginning_makes_nothing(clock: StampReader) -> None:
     """The end of a line whose beginning was never seen is accounted for and is no line of its own."""
     grammar = EximGrammar()
@@ -176,7 +192,9 @@ def test_a_piece_without_its_beginning_makes_nothing(clock: StampReader) -> None
 
 def test_a_refusal_that_syslog_got_twice_is_one(clock: StampReader) -> None:
     """syslog_duplication writes a rejection to both logs: the twin is dropped, a third and real one is not."""
-    line = b"Mar  5 06:52:01 mx exim[7]: 2026-03-05 06:52:01 H=(c) [192.0.2.1] F=<s@t.test> rejected RCPT <r@t.test>: no\n"
+    line = (
+        b"Mar  5 06:52:01 mx exim[7]: 2026-03-05 06:52:01 H=(c) [192.0.2.1] F=<s@t.test> rejected RCPT <r@t.test>: no\n"
+    )
     grammar = EximGrammar()
     assert len(list(grammar.parse_block(line * 3, clock))) == 2
     assert grammar.tally.shapes == {"written twice": 1}
@@ -190,7 +208,8 @@ def test_another_programs_line_is_not_exims(exim_line: ReadLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("0.019s", 0.019), ("21s", 21.0), ("1m10s", 70.0), ("2d3h", 183_600.0), ("qqs", None), ("", None)]
+    ("text", "expected"),
+    [("0.019s", 0.019), ("21s", 21.0), ("1m10s", 70.0), ("2d3h", 183_600.0), ("qqs", None), ("", None)],
 )
 def test_durations(text: str, expected: float | None) -> None:
     """Exim's durations in seconds; a munged or missing one is None."""

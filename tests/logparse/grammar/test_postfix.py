@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (log lines are long)
 """Postfix's lines: one row of a table per shape, each with the fields that a naive reader gets wrong."""
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from postwake_logparse.record import (
     MessageId,
     NonDelivery,
     Probe,
-    QueueExpired,
     Queued,
+    QueueExpired,
     Record,
     Rejected,
     Released,
@@ -35,6 +36,7 @@ GMAIL = "gmail-smtp-in.l.google.com[2607:f8b0:400e:c04::1b]:25"
 
 
 def field(record: object, path: str) -> object:
+    """A record's field, or a field of its field: ``relay.host``."""
     for name in path.split("."):
         record = getattr(record, name)
     return record
@@ -183,7 +185,9 @@ def test_a_line_without_a_fate_is_counted_under_its_shape(postfix_line: ReadLine
     "line",
     [
         pytest.param("postfix/smtp[1]: 7EE668039: to=<a@b.test>, relay=none, del", id="cut-short"),
-        pytest.param("postfix/smtp[1]: 7EE668039: to=<a@b.test>, relay=none, delay=1, status=teleported (x)", id="new-status"),
+        pytest.param(
+            "postfix/smtp[1]: 7EE668039: to=<a@b.test>, relay=none, delay=1, status=teleported (x)", id="new-status"
+        ),
         pytest.param("postfix/smtpd[1]: something nobody has seen before", id="unknown"),
         pytest.param("postfix/qmgr[1]: 7EE668039: from=<a@b.test>, status=vanished", id="new-queue-status"),
     ],

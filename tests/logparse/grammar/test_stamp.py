@@ -13,10 +13,12 @@ from postwake_logparse.stamp import StampReader
 
 
 def us(text: str) -> int:
+    """An ISO 8601 time in microseconds since 1970."""
     return round(datetime.fromisoformat(text).timestamp() * 1_000_000)
 
 
 def reader(reference: str = "2026-07-01T00:00:00+00:00", **options: object) -> StampReader:
+    """A reader in UTC whose reference is the middle of 2026, unless told otherwise."""
     options.setdefault("timezone", "UTC")
     return StampReader(reference_us=us(reference), **options)  # type: ignore[arg-type]
 
@@ -31,7 +33,9 @@ def reader(reference: str = "2026-07-01T00:00:00+00:00", **options: object) -> S
         pytest.param("2026-03-05T06:52:01+01:00", "2026-03-05T05:52:01+00:00", id="rfc3339-no-fraction"),
         pytest.param("2026-03-05T06:52:01Z", "2026-03-05T06:52:01+00:00", id="rfc3339-zulu"),
         pytest.param("2026-03-05T06:52:01.5Z", "2026-03-05T06:52:01.500000+00:00", id="rfc3339-tenths"),
-        pytest.param("2026-03-05T06:52:01.123456789-05:30", "2026-03-05T12:22:01.123456+00:00", id="rfc3339-nanoseconds"),
+        pytest.param(
+            "2026-03-05T06:52:01.123456789-05:30", "2026-03-05T12:22:01.123456+00:00", id="rfc3339-nanoseconds"
+        ),
         pytest.param("2026-03-05 06:52:01", "2026-03-05T06:52:01+00:00", id="exim"),
         pytest.param("2026-03-05 06:52:01.447", "2026-03-05T06:52:01.447000+00:00", id="exim-milliseconds"),
         pytest.param("2026-03-05 06:52:01 +0100", "2026-03-05T05:52:01+00:00", id="exim-zone"),
@@ -48,7 +52,15 @@ def test_every_form_of_stamp_is_read(stamp: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "stamp",
-    ["Feb 30 10:00:00", "Foo  1 10:00:00", "Mar  5 24:00:00", "Mar  5 10:61:00", "2026-13-01T00:00:00Z", "", "yesterday"],
+    [
+        "Feb 30 10:00:00",
+        "Foo  1 10:00:00",
+        "Mar  5 24:00:00",
+        "Mar  5 10:61:00",
+        "2026-13-01T00:00:00Z",
+        "",
+        "yesterday",
+    ],
 )
 def test_what_is_no_time_is_none(stamp: str) -> None:
     """A text of a stamp's shape that names no time is None, not an exception and not a guess."""
@@ -93,7 +105,9 @@ def test_a_line_older_than_the_tolerance_is_old_and_not_from_the_future() -> Non
 def test_three_years_in_one_file_from_a_given_first_year() -> None:
     """--year gives the first line's year; each further New Year counts on from it."""
     clock = reader(year=2019)
-    seen = [clock.at_us(stamp) for stamp in ("Nov  1 00:00:00", "Mar  1 00:00:00", "Dec  1 00:00:00", "Jan  2 00:00:00")]
+    seen = [
+        clock.at_us(stamp) for stamp in ("Nov  1 00:00:00", "Mar  1 00:00:00", "Dec  1 00:00:00", "Jan  2 00:00:00")
+    ]
     assert seen == [us(f"{day}T00:00:00+00:00") for day in ("2019-11-01", "2020-03-01", "2020-12-01", "2021-01-02")]
 
 
@@ -113,7 +127,14 @@ def test_the_state_is_the_newest_time_and_goes_on_in_a_new_reader() -> None:
 def test_the_repeated_hour_is_first_the_summer_one_then_the_winter_one() -> None:
     """When the clock goes back, a stamp that would run backwards is of the second hour."""
     clock = reader("2026-12-01T00:00:00+00:00", timezone="Europe/Berlin")
-    stamps = ("Oct 25 01:59:59", "Oct 25 02:00:01", "Oct 25 02:59:58", "Oct 25 02:00:02", "Oct 25 02:30:00", "Oct 25 03:00:00")
+    stamps = (
+        "Oct 25 01:59:59",
+        "Oct 25 02:00:01",
+        "Oct 25 02:59:58",
+        "Oct 25 02:00:02",
+        "Oct 25 02:30:00",
+        "Oct 25 03:00:00",
+    )
     expected = ("24T23:59:59", "25T00:00:01", "25T00:59:58", "25T01:00:02", "25T01:30:00", "25T02:00:00")
     assert [clock.at_us(stamp) for stamp in stamps] == [us(f"2026-10-{text}+00:00") for text in expected]
 
@@ -137,7 +158,9 @@ def test_the_same_hour_a_year_later_is_not_remembered_from_last_year() -> None:
     clock = reader("2026-12-01T00:00:00+00:00", year=2024)
     months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     seen = [clock.at_us(f"{month}  1 00:00:00") for _ in range(2) for month in months]
-    expected = [int(datetime(year, month, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (2024, 2025) for month in range(1, 13)]
+    expected = [
+        int(datetime(year, month, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (2024, 2025) for month in range(1, 13)
+    ]
     assert seen == expected
 
 
@@ -147,7 +170,10 @@ def test_an_unknown_zone_is_refused_by_name() -> None:
         reader(timezone="Europe/Nowhere")
 
 
-@given(st.datetimes(datetime(2020, 1, 1), datetime(2026, 6, 1)), st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"]))
+@given(
+    st.datetimes(datetime(2020, 1, 1), datetime(2026, 6, 1)),  # noqa: DTZ001 (hypothesis wants them naive)
+    st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"]),
+)
 def test_rfc3339_round_trips(moment: datetime, zone: str) -> None:
     """An RFC 3339 stamp carries its zone: the reader's own does not matter."""
     aware = moment.replace(tzinfo=UTC)
