@@ -427,7 +427,7 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
         else:
             edits.append(Edit(item.value_start, item.value_start + len(item.value), b" " + value))
     if added:
-        unfinished = block.end > start and not raw.endswith(b"\n", start, block.end)
+        unfinished = block.end > 0 and not raw.endswith(b"\n", 0, block.end)
         edits.append(Edit(block.end, block.end, (eol if unfinished else b"") + b"".join(added)))
     head = apply_edits(raw[: block.body_start], sorted(edits, key=lambda edit: (edit.start, edit.end)))
     return head + (raw[block.body_start :] if result.body is None else result.body), result

@@ -121,11 +121,16 @@ class _Splitter:
             depth = self._depth_of.get(text[:-2])
             closes = True
         if depth is None:
+            if b"\r" in text and self._is_delimiter(text[: text.index(b"\r")].rstrip(b" \t")):
+                raise StructureError("ambiguous-structure")  # where a bare CR ends a line, this is a delimiter
             return
         self.finish_part(start, at_delimiter=True)
         self._pop_to(depth if closes else depth + 1)
         if not closes:
             self._begin_part(min(end + 1, len(self._body)))
+
+    def _is_delimiter(self, text: bytes) -> bool:
+        return text in self._depth_of or (text.endswith(b"--") and text[:-2] in self._depth_of)
 
     def finish_part(self, end: int, *, at_delimiter: bool) -> None:
         """End the leaf being read at *end*, less the line break that belongs to the delimiter."""

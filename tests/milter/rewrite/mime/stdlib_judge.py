@@ -86,7 +86,7 @@ def check(before: bytes, after: bytes, removed: set[str]) -> int:
 
 def _parse(raw: bytes) -> email.message.Message:
     """Parse a message, lines and fields being what they are for an MTA: ``Name :`` is a field."""
-    stop = re.search(rb"\r?\n\r?\n", raw)
+    stop = re.search(rb"(?:\A|\n)\r?\n", raw)
     end = stop.start() if stop else len(raw)
     head = re.sub(rb"(?m)^([!-9;-~]+)[ \t]+:", rb"\1:", raw[:end])
     head = re.sub(rb"[\x0b\x0c\x1c-\x1e\x85]", b"?", head)  # it ends lines at these, as str.splitlines() does

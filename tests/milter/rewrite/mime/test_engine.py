@@ -374,6 +374,13 @@ def test_hardly_a_message(raw: bytes, plan: Plan, mint: Mint) -> None:
     assert not result.tracked
 
 
+def test_field_added_to_a_message_that_is_cut_off(plan: Plan, mint: Mint) -> None:
+    """A field of ours starts on a line of its own, even where the message ends in the middle of one."""
+    for raw in (b"From a@example.com Thu Jan  1 00:00:00 1970", b"Subject: cut"):
+        after, _ = rewrite_message(raw, replace(plan, list_unsubscribe="add"), mint, stamp=STAMP)
+        assert after.startswith(raw + b"\nList-Unsubscribe: <")
+
+
 def test_fields_with_bare_lf_folding(plan: Plan, mint: Mint) -> None:
     """A milter has fields without line endings, folded with LF: they read the same."""
     fields = [(b"Content-Type", b" multipart/mixed;\n\tboundary=b")]

@@ -84,9 +84,16 @@ def test_multipart_without_boundary_is_a_leaf() -> None:
         b"--b\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--\n",
         b"--b\nContent-Type: multipart/mixed; boundary=b--\n\n--b--\n\nx\n--b----\n",
         b"--b\n\none\r--b\n\ntwo\n--b--\n",
+        b"--b\n\none\n--b \rtwo\n--b--\n",
         b"--b\nContent-Type: multipart/mixed; boundary=i; boundary=j\n\n--i\n\nx\n",
     ],
-    ids=["same-boundary-inside", "looks-like-a-closing-one", "delimiter-after-bare-cr", "two-boundaries"],
+    ids=[
+        "same-boundary-inside",
+        "looks-like-a-closing-one",
+        "delimiter-after-bare-cr",
+        "delimiter-before-bare-cr",
+        "two-boundaries",
+    ],
 )
 def test_what_two_readers_read_differently_is_refused(body: bytes) -> None:
     """Where mail programs would see different messages, there is no reading."""
