@@ -49,16 +49,21 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
     (ahead of trailing whitespace), behind the first ``<body …>``. For the top: behind ``<body …>``, or at the beginning
     of a fragment that begins with text or with an ordinary element, and then as for the bottom.
 
-    None inside elements that show no image (:data:`_HIDING`), and none at all in a document of frames.
+    Places inside a link that was left open come last: a browser would make the pixel part of it. There are none inside
+    elements that show no image (:data:`_HIDING`), and none at all in a document of frames.
     """
     body_start = html_end = body_end = -1
     open_elements = dict.fromkeys(_HIDING, 0)
     hiding = 0
+    in_link = False
+    inside: set[int] = set()  # the offsets at which a link is open
     for tag in scan.tags:
         if tag.comment >= 0:
             continue
         name = tag.name
-        if name in open_elements:
+        if name == b"a":
+            in_link = not tag.is_end
+        elif name in open_elements:
             if not tag.is_end:
                 open_elements[name] += 1
                 hiding += 1
@@ -71,15 +76,22 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
                     body_start = tag.end
             elif html_end < 0:
                 body_end = -1 if hiding else tag.start
+                if in_link:
+                    inside.add(body_end)
         elif name == b"html":
             if tag.is_end and html_end < 0 and not hiding:
                 html_end = tag.start
+                if in_link:
+                    inside.add(html_end)
         elif name == b"frameset" or (name in RAW_TEXT and open_elements[b"select"]):
             # In a select browsers pass over raw text's tags, so that its content is markup to them: no telling what.
             return []
     end = len(html.rstrip(_SPACE)) if scan.complete and not hiding else -1
+    if in_link:
+        inside.add(end)
     offsets = [body_end, html_end, end, body_start]
     if pixel == TOP:
         fragment = _FRAGMENT.match(html) if body_start < 0 else None
         offsets = [body_start, fragment.end() if fragment else -1, *offsets[:3]]
-    return list(dict.fromkeys(offset for offset in offsets if offset >= 0))
+    places = dict.fromkeys(offset for offset in offsets if offset >= 0)
+    return sorted(places, key=inside.__contains__)

@@ -23,6 +23,7 @@ from postwake_milter.rewrite.pixel import BOTTOM, TOP, candidates, pixel_tag, wa
         pytest.param("<frameset><frame></frameset><noframes><body>a</body></noframes>", BOTTOM, id="no-frames"),
         pytest.param("<select><title></select></title><body>a</body>", BOTTOM, id="no-raw-text-in-select"),
         pytest.param("<!--[if mso]><body></body><![endif]-->a{0}</body>{1}", BOTTOM, id="not-outlooks-own"),
+        pytest.param("<html><body>{0}<a>b{1}</body>{2}</html>c{3}", BOTTOM, id="open-link-comes-last"),
         pytest.param("<html><body>{0}a{1}</body>b{2}</html>c{3}\n", TOP, id="top"),
         pytest.param("\n{0}text{1}", TOP, id="top-of-text"),
         pytest.param("{0}<TABLE><tr></table>{1}", TOP, id="top-of-element"),
