@@ -39,6 +39,8 @@ _TEXT = (
 _LINE = re.compile(rf"(?:(?P<stamp>{_STAMP}) {_TEXT}|(?P<whole>.*))\n")
 _STAMPED = re.compile(rf"(?P<stamp>{_STAMP}) (?P<text>.*)", re.DOTALL)
 _BARE_TEXT = re.compile(_TEXT + r"\n")
+# What rejectlog adds to a line: the envelope, the header lines with their kind, and a rule.
+_REJECTED_HEADER = re.compile(r"Envelope-(?:from|to): <|[A-Z* ] [A-Za-z0-9-]+:|[ \t]|-{20,}")
 _PIECE = re.compile(r"\[([0-9]+)([/\\])([0-9]+)\] (.*)", re.DOTALL)
 # Exim's MAX_SYSLOG_LEN: it cuts there, be it in the middle of a word.
 PIECE_BYTES = 870
@@ -155,7 +157,7 @@ class EximGrammar:
         at_us: int | None = None
         for match in _LINE.finditer(text):
             offset = base + match.start()
-            stamp = match["stamp"]
+            stamp, queue_id, flag, fields, remark, server, _ = match.groups()
             if stamp is None or not (ascii_only or match[0].isascii()):
                 record = self._odd_line(match[0], clock, offset)
             else:
@@ -165,7 +167,7 @@ class EximGrammar:
                 if at_us is None:
                     tally.unknown(match[0])
                     continue
-                record = self._text(match, at_us, "", offset)
+                record = self._text(queue_id, flag, fields, remark or server, at_us, "", offset)
             if record is not None:
                 records.append(record)
         tally.lines += text.count("\n")
@@ -185,10 +187,13 @@ class EximGrammar:
                 self.tally.unknown(line)
                 return None
             match = _BARE_TEXT.fullmatch(stamped["text"] + "\n")
-            return None if match is None else self._text(match, at_us, "", offset)
+            return None if match is None else self._match(match, at_us, "", offset)
         entry = split_line(line)
         if entry.stamp is None:
-            self.tally.unknown(line)
+            if _REJECTED_HEADER.match(line) is not None:
+                self.tally.shapes["header of a rejected message"] += 1
+            else:
+                self.tally.unknown(line)
             return None
         at_us = clock.at_us(entry.stamp)
         if at_us is None:
@@ -205,11 +210,12 @@ class EximGrammar:
             if joined is None:
                 self.tally.shapes["piece of a line"] += 1
                 return None
-            body = joined
+            # The header of a rejected message follows its line: that is for people, not for us.
+            body = joined.partition("\n")[0]
         # syslog's own time is the one that all lines of this log share; Exim's stamp may be in another zone.
         stamped = _STAMPED.fullmatch(body)
         text = body if stamped is None else stamped["text"]
-        match = _BARE_TEXT.fullmatch(text.replace("\n", "\\n") + "\n")
+        match = _BARE_TEXT.fullmatch(text.partition("\n")[0] + "\n")
         if match is None:
             self.tally.unknown(body)
             return None
@@ -222,7 +228,7 @@ class EximGrammar:
             if len(self._last_refusal) >= MAX_OPEN_PIECES:
                 self._last_refusal.clear()
             self._last_refusal[key] = text
-        return self._text(match, at_us, host, offset)
+        return self._match(match, at_us, host, offset)
 
     def _join(self, body: str, host: str, pid: str) -> str | None:
         """The whole line when ``body`` is its last piece (or no piece at all); None while pieces are missing."""
@@ -252,14 +258,22 @@ class EximGrammar:
             self._pieces.popitem(last=False)
         return None
 
-    def _text(self, match: re.Match[str], at_us: int, host: str, offset: int) -> Record | None:
-        queue_id = match["id"]
-        if queue_id is None:
-            return self._remark(match["server"], at_us, host, "", offset)
-        flag = match["flag"]
-        if flag is None:
-            return self._remark(match["remark"], at_us, host, queue_id, offset)
-        fields = match["fields"]
+    def _match(self, match: re.Match[str], at_us: int, host: str, offset: int) -> Record | None:
+        queue_id, flag, fields, remark, server = match.group("id", "flag", "fields", "remark", "server")
+        return self._text(queue_id, flag, fields, remark or server, at_us, host, offset)
+
+    def _text(
+        self,
+        queue_id: str | None,
+        flag: str | None,
+        fields: str,
+        remark: str | None,
+        at_us: int,
+        host: str,
+        offset: int,
+    ) -> Record | None:
+        if queue_id is None or flag is None:
+            return self._remark(remark or "", at_us, host, queue_id or "", offset)
         record: Record | None
         if flag in _FATE_FLAGS:
             if fields.startswith("blackhole ("):
@@ -292,7 +306,7 @@ class EximGrammar:
             self.tally.shapes["dry run"] += 1
             return None
         if record is None:
-            self.tally.unknown(match[0].rstrip("\n"))
+            self.tally.unknown(f"{queue_id} {flag} {fields}")
         return record
 
     def _remark(self, text: str, at_us: int, host: str, queue_id: str, offset: int) -> Record | None:
