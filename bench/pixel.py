@@ -1,0 +1,153 @@
+"""What recording costs the pixel server: hits committed before the answer, against the same server's static reply.
+
+    python bench/pixel.py [--connections 64] [--seconds 5] [--threads 16] [--workers 1] [--rounds 2]
+
+Starts the daemon on a loopback port with a store of its own, asks it over kept-alive connections from another process,
+static and recorded in turn, and prints both rates, their ratio, latencies, and whether every answered hit is in the
+store exactly once. Exit status 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from postwake.keyfile import add_key, read_keys
+from postwake.store.connection import migrate_file, open_reader
+from postwake.tokens import Purpose, Token
+from postwake.tracking_id import make_tracking_id
+
+MESSAGES = 2000
+AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+
+
+def load(port: int, paths_file: Path, connections: int, seconds: float) -> None:
+    """The client process: one request in flight on each connection; prints one line of figures."""
+    paths = itertools.cycle(paths_file.read_text().split())
+    selector = selectors.DefaultSelector()
+    latencies_s: list[float] = []
+    bad = 0
+
+    def send(state: list) -> None:
+        state[1:] = [time.perf_counter(), b""]
+        state[0].sendall(f"GET {next(paths)} HTTP/1.1\r\nHost: t\r\nUser-Agent: {AGENT}\r\n\r\n".encode())
+
+    for _ in range(connections):
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        state: list = [client, 0.0, b""]
+        selector.register(client, selectors.EVENT_READ, state)
+        send(state)
+    started = time.perf_counter()
+    waiting = connections
+    while waiting:
+        going_on = time.perf_counter() - started < seconds
+        for key, _ in selector.select(5):
+            state = key.data
+            state[2] += state[0].recv(65536)
+            head, end, body = state[2].partition(b"\r\n\r\n")
+            if not end or len(body) < int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+                continue
+            latencies_s.append(time.perf_counter() - state[1])
+            bad += head.split()[1] not in (b"200", b"307")
+            if going_on:
+                send(state)
+            else:
+                selector.unregister(state[0])
+                state[0].close()
+                waiting -= 1
+    took_s = time.perf_counter() - started
+    latencies_s.sort()
+    count = len(latencies_s)
+    p50, p99 = latencies_s[count // 2] * 1e3, latencies_s[count * 99 // 100] * 1e3
+    print(count, bad, count / took_s, p50, p99, latencies_s[-1] * 1e3)
+
+
+def main() -> int:
+    """Run the rounds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--threads", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        return run(Path(name), arguments)
+
+
+def run(directory: Path, arguments: argparse.Namespace) -> int:
+    """Start the server in *directory*, measure, compare."""
+    migrate_file(directory / "postwake.db")
+    add_key(directory / "keys", "2026-01-01T00:00:00Z")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (directory / "postwake.toml").write_text(
+        f'[store]\npath = "{directory}/postwake.db"\nspool_dir = "{directory}/spool"\n'
+        f'[tracking]\nurl = "http://127.0.0.1:{port}"\nkeys = "{directory}/keys"\n'
+        f'[pixelserver]\nlisten = "127.0.0.1:{port}"\nthreads = {arguments.threads}\nworkers = {arguments.workers}\n'
+        '[metrics]\npixelserver = ""\n'
+    )
+    ring = read_keys(directory / "keys")
+    paths = []
+    for number in range(2 * MESSAGES):
+        if number % MESSAGES == 0:
+            ids = [make_tracking_id(time.time_ns() // 1000, os.urandom(10)) for _ in range(MESSAGES)]
+        token = Token(ids[number % MESSAGES], 1, number % 9, f"https://example.com/{number % 50}")
+        paths.append(
+            f"/c/{ring.sign(Purpose.CLICK, token)}" if number % 2 else f"/o/{ring.sign(Purpose.OPEN, token)}.gif"
+        )
+    (directory / "recorded").write_text("\n".join(paths))
+    (directory / "static").write_text("/healthz")
+    command = [sys.executable, "-m", "postwake_cli", "--config", str(directory / "postwake.toml"), "pixelserver"]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        return measure(directory, port, arguments)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def measure(directory: Path, port: int, arguments: argparse.Namespace) -> int:
+    """Measure in turns and print."""
+    answered = 0
+    rates: dict[str, list[float]] = {"static": [], "recorded": []}
+    print(f"{arguments.connections} connections, {arguments.workers} worker(s), {arguments.threads} threads each")
+    for _ in range(arguments.rounds):
+        for kind in rates:
+            client = [sys.executable, __file__, "--client", str(port), str(directory / kind)]
+            client += [str(arguments.connections), str(arguments.seconds)]
+            count, bad, rate, p50, p99, worst = map(
+                float, subprocess.run(client, capture_output=True, text=True, check=True).stdout.split()
+            )
+            rates[kind].append(rate)
+            answered += int(count) if kind == "recorded" else 0
+            print(f"{kind:>9}: {rate:8.0f}/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  max {worst:6.1f} ms  bad {bad:.0f}")
+    connection = open_reader(directory / "postwake.db")
+    stored, distinct = connection.execute("SELECT count(*), count(DISTINCT hit_id) FROM event").fetchone()
+    connection.close()
+    ratio = max(rates["recorded"]) / max(rates["static"])
+    print(f"recorded / static: {ratio:.2f}; answered {answered}, in the store {stored}, distinct {distinct}")
+    return 0 if answered == stored == distinct else 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--client"]:
+        load(int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))
+        sys.exit(0)
+    sys.exit(main())
