@@ -115,8 +115,28 @@ def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
     return flat
 
 
+def _blank_text_outside(flat: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Move blank text that follows a pixel behind the ends of the formatting elements that the two share."""
+    out = list(flat)
+    for at, token in enumerate(flat[:-1]):
+        if token == ("pixel",) and flat[at + 1][0] == "text" and flat[at + 1][1].isspace():
+            to = at + 1
+            while to + 1 < len(out) and out[to + 1][0] == "EndTag" and out[to + 1][1] in FORMATTING:
+                out[to], out[to + 1] = out[to + 1], out[to]
+                to += 1
+    return out
+
+
 def _without_pixels(flat: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Take the pixels out, each alone or with formatting elements that a browser opened again just for it."""
+    """Take the pixels out, each alone or with formatting elements that a browser opened again just for it.
+
+    Those may take in the blank text that follows it.
+    """
+    for variant in (flat, _blank_text_outside(flat)):
+        yield from _pixels_taken_out(variant)
+
+
+def _pixels_taken_out(flat: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     pixels = [i for i, t in enumerate(flat) if t == ("pixel",)]
     depths = []
     for at in pixels:
