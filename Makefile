@@ -41,3 +41,7 @@ check: lint type test ## All of the above
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: docs
+docs: $(VENV)/.installed ## Write the pages that are made from the code
+	$(PY) contrib/make-docs.py

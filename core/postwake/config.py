@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,11 @@ from postwake.errors import ConfigError
 from postwake.tokens import Privacy
 
 DEFAULT_PATH = Path("/etc/postwake/postwake.toml")
+MAX_DAYS = 36_500
+"""A century: longer is a typing mistake, and would not fit into 64 bits of microseconds."""
+
+
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9._~%:@\[\]-]+(/[A-Za-z0-9._~%/+-]*)?\Z", re.IGNORECASE)
 
 
 def _network(text: str) -> str:
@@ -36,9 +42,17 @@ def _domain(text: str) -> str:
 def _tracking_url(text: str) -> str:
     if not text:
         return text
+    expected = "expected https://HOST or https://HOST/PREFIX, in ASCII (an international name as xn--…)"
+    # What stands here is copied into the HTML and the header fields of other people's mail.
+    if not _PLAIN_URL.match(text):
+        raise ValueError(expected)
     parts = urlsplit(text)
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("expected https://HOST or https://HOST/PREFIX")
+    try:
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        usable = False
+    if not usable or parts.username is not None or parts.password is not None:
+        raise ValueError(expected)
     return text.rstrip("/")
 
 
@@ -51,10 +65,15 @@ def _listener(text: str) -> str:
     return text
 
 
+def _tcp_listener(text: str) -> str:
+    parse_listener(text)
+    return text
+
+
 def parse_listener(text: str) -> tuple[str, int]:
     """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; ValueError says what was expected."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("expected HOST:PORT, such as 127.0.0.1:8025")
     return host.strip("[]"), int(port)
 
@@ -69,7 +88,7 @@ Network = Annotated[str, AfterValidator(_network)]
 Domain = Annotated[str, AfterValidator(_domain)]
 TrackingUrl = Annotated[str, AfterValidator(_tracking_url)]
 Listener = Annotated[str, AfterValidator(_listener)]
-OptionalListener = Annotated[str, AfterValidator(lambda text: text and _listener(text))]
+OptionalListener = Annotated[str, AfterValidator(lambda text: text and _tcp_listener(text))]
 Mode = Annotated[str, AfterValidator(_mode)]
 PrivacyName = Literal["full", "pseudonymous", "anonymous", "off"]
 
@@ -259,13 +278,13 @@ class Retention(_Section):
     """How long what is kept; `postwake db purge` (from a timer) removes the rest. Links never break by it."""
 
     events_days: int = Field(
-        default=0, ge=0, description="Days that messages, deliveries and events are kept. 0: for ever."
+        default=0, ge=0, le=MAX_DAYS, description="Days that messages, deliveries and events are kept. 0: for ever."
     )
     client_days: int = Field(
-        default=90, ge=0, description="Days that readers' addresses and agents are kept. 0: for ever."
+        default=90, ge=0, le=MAX_DAYS, description="Days that readers' addresses and agents are kept. 0: for ever."
     )
     rollup_hours_days: int = Field(
-        400, ge=0, description="Days that hourly rollups are kept; daily ones stay. 0: for ever."
+        400, ge=0, le=MAX_DAYS, description="Days that hourly rollups are kept; daily ones stay. 0: for ever."
     )
 
 
@@ -315,21 +334,40 @@ def load(path: Path) -> Config:
 
 def parse(data: dict[str, Any], origin: str) -> Config:
     """Check *data* as read from TOML file *origin*; :class:`ConfigError` lists everything that is wrong."""
+    problems: list[str] = []
+    config = None
     try:
         # By way of JSON, whose strict mode takes a string for a path but never "5" for 5.
-        config = Config.model_validate_json(json.dumps(data, default=str))
+        config = Config.model_validate_json(json.dumps(data, default=_not_json))
     except ValidationError as error:
-        raise ConfigError(*(_problem(origin, dict(item)) for item in error.errors())) from None
-    problems = [
-        f"{origin}: domains.{json.dumps(name)}: not among tracking.sender_domains: expected one of them"
-        for name in config.domains
-        if name not in config.tracking.sender_domains
-    ]
-    if bool(config.pixelserver.tls_certificate) != bool(config.pixelserver.tls_key):
-        problems.append(f"{origin}: pixelserver.tls_certificate and pixelserver.tls_key: expected both or neither")
-    if problems:
+        problems += [_problem(origin, dict(item)) for item in error.errors()]
+    problems += _contradictions(data, origin)
+    if problems or config is None:
         raise ConfigError(*problems)
     return config
+
+
+def _not_json(value: object) -> dict[str, str]:
+    # TOML's dates and times. As plain text they would pass for a path or a name.
+    return {type(value).__name__: str(value)}
+
+
+def _contradictions(data: dict[str, Any], origin: str) -> list[str]:
+    """Return what single keys cannot show, from *data* of any shape: wrong types have been reported already."""
+    problems = []
+    pixelserver, domains = data.get("pixelserver"), data.get("domains")
+    if isinstance(pixelserver, dict) and ("tls_certificate" in pixelserver) != ("tls_key" in pixelserver):
+        problems.append(f"{origin}: pixelserver.tls_certificate and pixelserver.tls_key: expected both or neither")
+    tracking = data.get("tracking", {})
+    listed = tracking.get("sender_domains", []) if isinstance(tracking, dict) else None
+    if isinstance(domains, dict) and isinstance(listed, list):
+        known = {name.lower() for name in listed if isinstance(name, str)}
+        problems += [
+            f"{origin}: domains.{json.dumps(name)}: not among tracking.sender_domains: expected one of them"
+            for name in domains
+            if name.lower() not in known
+        ]
+    return problems
 
 
 def require_tracking(config: Config, origin: str) -> None:
@@ -381,5 +419,25 @@ def example() -> str:
         for key, default, text in keys:
             lines.append(f"# {text}")
             lines.append(f"# {key} = {_toml(default)}" if default is not None else f'# {key} = "…"  (unset)')
+        lines.append("")
+    return "\n".join(lines)
+
+
+def configuration_page() -> str:
+    """Return docs/configuration.md: every key with its default and what it is for."""
+    lines = [
+        "# Configuration",
+        "",
+        "One TOML file, `/etc/postwake/postwake.toml` or `--config`. `postwake config example` prints it with every default;",
+        "`postwake config check` says everything that is wrong with yours. This page is made from the code (`make docs`).",
+        "",
+    ]
+    for name, description, keys in sections():
+        title = '[domains."example.com"]' if name == "domains" else f"[{name}]"
+        lines += [f"## `{title}`", "", description, "", "| key | default | |", "| --- | --- | --- |"]
+        lines += [
+            f"| `{key}` | {'' if default is None else f'`{_toml(default)}`'} | {text.replace('|', chr(92) + '|')} |"
+            for key, default, text in keys
+        ]
         lines.append("")
     return "\n".join(lines)

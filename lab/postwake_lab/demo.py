@@ -77,12 +77,8 @@ class Lab(World):
 
     def start(self, *services: str) -> None:
         """Start everything, telling what."""
-        say(
-            "starting Postwake (milter, log parser, pixel server), four servers that stand for the internet (one accepts,"
-        )
-        say(
-            f"one says 450 at first, one says 550), and a private Postfix on 127.0.0.1:{self.postfix.port} with our milter"
-        )
+        say("starting Postwake, and four servers that stand for the internet: accepting, 450 at first, 550, and home")
+        say(f"starting a private Postfix on 127.0.0.1:{self.postfix.port} with our milter in its main.cf")
         super().start(*services)
 
     def play(self) -> list[str]:
@@ -104,9 +100,7 @@ class Lab(World):
         return self._tell(messages, first)
 
     def _send(self) -> int:
-        say(
-            f"sending a newsletter to {len(RECIPIENTS)} recipients, a receipt to {len(RECEIPTS)}, one mail to two at once"
-        )
+        say(f"sending a newsletter to {len(RECIPIENTS)}, a receipt to {len(RECEIPTS)}, one mail to two at once")
         with smtplib.SMTP("127.0.0.1", self.postfix.port) as client:
             for number, recipient in enumerate(RECIPIENTS, 1):
                 client.sendmail("news@example.com", [recipient], mails.newsletter(number, recipient))

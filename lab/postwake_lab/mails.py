@@ -85,7 +85,8 @@ def _message(number: int, sender: str, recipient: str, subject: str, text: str, 
         _head(number, sender, recipient, subject)
         + f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'.encode()
         + f"--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{lines}\r\n".encode()
-        + f"--{boundary}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+        + f"--{boundary}\r\nContent-Type: text/html; charset=utf-8\r\n".encode()
+        + f"Content-Transfer-Encoding: {encoding}\r\n\r\n".encode()
         + data
         + f"\r\n--{boundary}--\r\n".encode()
     )

@@ -33,8 +33,8 @@ from postwake.reply import default_classifier
 from postwake.service import Signals, notify
 from postwake.store.connection import open_reader
 from postwake_logparse.correlate import Correlator
+from postwake_logparse.detect import open_grammar
 from postwake_logparse.follow import Follower, open_source, source_name
-from postwake_logparse.grammars import open_grammar
 from postwake_logparse.ingest import Ingester
 from postwake_logparse.log_metrics import LogCollector
 from postwake_logparse.outcome import Outcomes

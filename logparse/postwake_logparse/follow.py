@@ -12,6 +12,8 @@ from postwake_logparse.ingest import Grammar, Ingester
 from postwake_logparse.record import Record
 from postwake_logparse.source import Chunk, Cursor, Source
 from postwake_logparse.source_file import FileSource
+from postwake_logparse.source_journal import JournalSource
+from postwake_logparse.source_stream import socket_source
 from postwake_logparse.stamp import StampReader
 
 BLOCK_BYTES = 128 * 1024
@@ -20,12 +22,18 @@ BLOCK_BYTES = 128 * 1024
 
 def open_source(settings: LogParse, cursor: Cursor | None) -> Source:
     """Return the source that the configuration names, standing at *cursor*."""
+    if settings.source == "journal":
+        return JournalSource(cursor, start=settings.start, identifiers=settings.journal_identifiers)
+    if settings.source == "socket":
+        return socket_source(settings.listen, cursor)
     return FileSource(settings.path, cursor, start=settings.start)
 
 
 def source_name(settings: LogParse) -> str:
     """Return the name of that source, under which its cursor is stored."""
-    return f"file:{settings.path}"
+    if settings.source == "journal":
+        return "journal:mail"
+    return f"socket:{settings.listen}" if settings.source == "socket" else f"file:{settings.path}"
 
 
 class Follower:
