@@ -30,7 +30,7 @@ QP_LINE = 76
 """Octets on a quoted-printable line, its soft break included (RFC 2045 section 6.7, rule 5)."""
 
 _QP_BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n|[ \t]*\Z)")
-_QP_PADDING = re.compile(rb"[ \t](?=\r?\n|\Z)")
+_QP_PADDING = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _QP_ESCAPE = re.compile(rb"=..", re.DOTALL)
 _QP_SPECIAL = re.compile(rb"[^\t -<>-~]")
 _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
@@ -134,7 +134,8 @@ class QuotedPrintable:
             raise TransferError("malformed-quoted-printable")
         self._encoded = encoded
         self._eol = line_ending(encoded, eol)
-        if _QP_PADDING.search(encoded):
+        self._padded = encoded.endswith((b" ", b"\t")) or any(padding in encoded for padding in _QP_PADDING)
+        if self._padded:
             # White space at the end of a line was put there on the way and is not content (rule 3).
             self.decoded = b"".join(
                 binascii.a2b_qp(line.content) + (b"" if line.soft else line.tail.lstrip(b" \t"))
@@ -147,19 +148,34 @@ class QuotedPrintable:
         """Return the encoded bytes with *edits* made, wrapping only the physical lines that they touch."""
         if not edits:
             return self._encoded
-        lines = _read_lines(self._encoded)
-        starts = list(accumulate((_decoded_length(line) for line in lines), initial=0))
+        texts = self._encoded.split(b"\n")
+        lengths = self._lengths(texts)
+        starts = list(accumulate(lengths, initial=0))
         if starts.pop() != len(self.decoded):
             raise TransferError("malformed-quoted-printable")
-        style = _Style.of(self._encoded, lines, self._eol)
+        style = _Style.of(self._encoded, texts, self._eol)
         out: list[bytes] = []
         done = 0
-        for first, last, group in _group(edits, lines, starts):
-            out += (line.content + line.tail for line in lines[done:first])
-            out.append(_rewrap(lines[first : last + 1], starts[first : last + 1], group, style))
+        for first, last, group in _group(edits, texts, starts):
+            out += (text + b"\n" for text in texts[done:first])
+            final = last == len(texts) - 1
+            lines = [_read_line(text, last=False) for text in texts[first:last]]
+            lines.append(_read_line(texts[last], last=final))
+            out.append(_rewrap(lines, starts[first : last + 1], group, style))
             done = last + 1
-        out += (line.content + line.tail for line in lines[done:])
+        if done < len(texts):
+            out.append(b"\n".join(texts[done:]))
         return b"".join(out)
+
+    def _lengths(self, texts: Sequence[bytes]) -> list[int]:
+        """Return the decoded length of each physical line, its line break included."""
+        if self._padded:
+            return [_decoded_length(line) for line in _read_lines(self._encoded)]
+        # An escape is two bytes longer than what it says; a soft break takes its equals sign and line break with it.
+        lengths = [len(text) - 2 * text.count(b"=") + (not text.endswith(b"=\r")) for text in texts]
+        if not texts[-1].endswith(b"="):
+            lengths[-1] -= 1
+        return lengths
 
 
 def _read_lines(encoded: bytes) -> list[_Line]:
@@ -187,14 +203,15 @@ def _decoded_length(line: _Line) -> int:
 
 
 def _group(
-    edits: Sequence[Edit], lines: Sequence[_Line], starts: Sequence[int]
+    edits: Sequence[Edit], texts: Sequence[bytes], starts: Sequence[int]
 ) -> Iterable[tuple[int, int, list[Edit]]]:
     """Yield runs of lines, first and last, with the edits that touch them; no line is in two runs."""
     run: tuple[int, int, list[Edit]] | None = None
     for edit in edits:
         first = bisect_right(starts, edit.start) - 1
         last = max(first, bisect_right(starts, edit.end - 1) - 1)
-        if not lines[last].soft and last + 1 < len(lines) and starts[last + 1] == edit.end:
+        joins = last + 1 < len(texts) and starts[last + 1] == edit.end
+        if joins and not texts[last].rstrip(b" \t\r").endswith(b"="):
             last += 1  # the edit takes a line break away, and so joins the next line
         if run is not None and first <= run[1]:
             run = (run[0], max(run[1], last), [*run[2], edit])
@@ -215,12 +232,13 @@ class _Style:
     lower: bool
 
     @classmethod
-    def of(cls, encoded: bytes, lines: Sequence[_Line], eol: bytes) -> _Style:
-        soft = max((len(line.content) + 1 for line in lines if line.soft), default=0)
-        longest = max(len(line.content) for line in lines)
+    def of(cls, encoded: bytes, texts: Sequence[bytes], eol: bytes) -> _Style:
+        stripped = [text.rstrip(b" \t\r") for text in texts]
+        soft = max((len(text) for text in stripped if text.endswith(b"=")), default=0)
+        longest = max(map(len, stripped))
         # A soft break shows where the encoder breaks. Without one, the longest line says what it thinks allowed.
         limit = soft if soft >= 20 else max(longest, QP_LINE)
-        lower = _LOWER_ESCAPE.search(encoded) is not None and _UPPER_ESCAPE.search(encoded) is None
+        lower = _UPPER_ESCAPE.search(encoded) is None and _LOWER_ESCAPE.search(encoded) is not None
         return cls(min(max(limit, longest), MAX_LINE), eol, lower)
 
     def encode(self, data: bytes) -> bytes:
@@ -371,12 +389,20 @@ class Base64:
 
     def _width(self) -> int:
         """Return the digits on a full line: the longest there is, or 76 where there is but one short line."""
-        longest = max(len(line.strip(b" \t\r")) for line in self._encoded.split(b"\n"))
+        longest = len(max(self._encoded.split(b"\n"), key=len).strip(b" \t\r"))
         width = longest if b"\n" in self._encoded.strip(_SPACE) or longest > QP_LINE else QP_LINE
         return max(4, width)
 
     def _place(self, count: int) -> int:
         """Return where the digit number *count* stands in the encoded bytes: after *count* digits, before any space."""
+        first = self._encoded.find(b"\n") + 1
+        digits = len(self._encoded[:first].translate(None, _SPACE))
+        if digits and count:  # lines of one length, as nearly everyone writes them
+            full = (count - 1) // digits
+            at = full * first + count - full * digits
+            kept = self._encoded[:at]
+            if len(kept.translate(None, _SPACE)) == count and kept[-1:] not in (b" ", b"\t", b"\r", b"\n"):
+                return at
         at = 0
         for line in self._encoded.split(b"\n"):
             digits = len(line.translate(None, _SPACE))
