@@ -223,10 +223,12 @@ def test_neither_store_nor_spool(make_server) -> None:
     server.stop()
 
 
-def test_every_answered_hit_survives_kill_9(make_server) -> None:
-    """Killed in the middle of a load, again and again: whatever was answered is in the store, once."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "stop"])
+def test_every_answered_hit_survives_ending(make_server, number: int) -> None:
+    """Ended in the middle of a load, again and again: whatever was answered is in the store, once; nobody got a 5xx."""
     server = make_server(pixelserver={"threads": 8})
     answered: list[int] = []
+    statuses: set[int] = set()
     lock = threading.Lock()
     done = threading.Event()
     numbers = iter(range(10**9))
@@ -236,12 +238,13 @@ def test_every_answered_hit_survives_kill_9(make_server) -> None:
     def load() -> None:
         while not done.is_set():
             with lock:
-                number = next(numbers)
-            token = ring.sign(Purpose.CLICK, Token(tracking_id, 1, number, URL))
+                link = next(numbers)
+            token = ring.sign(Purpose.CLICK, Token(tracking_id, 1, link, URL))
             try:
-                if server.get(f"/c/{token}").status == 307:
-                    with lock:
-                        answered.append(number)
+                status = server.get(f"/c/{token}").status
+                with lock:
+                    statuses.add(status)
+                    answered.append(link)
             except (OSError, http.client.HTTPException):
                 time.sleep(0.01)
 
@@ -251,7 +254,7 @@ def test_every_answered_hit_survives_kill_9(make_server) -> None:
     for _ in range(3):
         before = len(answered)
         await_true(lambda before=before: len(answered) > before + 60, "no load")
-        server.stop(signal.SIGKILL)
+        server.stop(number)
         server.start()
     done.set()
     for thread in threads:
@@ -264,6 +267,7 @@ def test_every_answered_hit_survives_kill_9(make_server) -> None:
     assert total == distinct
     assert server.rows("SELECT count(*) FROM (SELECT link FROM event GROUP BY link HAVING count(*) > 1)") == [(0,)]
     assert len(answered) > 180
+    assert statuses == {307}
     server.stop()
 
 
@@ -400,3 +404,17 @@ def test_faces_the_net_with_its_own_tls(make_server, tmp_path) -> None:
         server.get("/healthz")
     await_true(lambda: "ready=yes" in server.log(), "its own readiness check does not get through TLS")
     assert server.stop() == 0
+
+
+def test_tracking_url_with_a_path(make_server) -> None:
+    """A tracking URL below a path is answered there, and without the path for proxies that cut it off."""
+    server = make_server(tracking={"url": "https://www.example.com/mail/x"})
+    link = server.token(Purpose.CLICK, URL)
+    assert [server.get(f"{prefix}/c/{link}").status for prefix in ("/mail/x", "", "/mail", "/other")] == [
+        307,
+        307,
+        404,
+        404,
+    ]
+    assert b'action="?page=1"' in server.get(f"/mail/x/u/{server.token(Purpose.UNSUBSCRIBE)}").body
+    server.stop()
