@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import enum
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from postwake.tokens import Privacy
@@ -158,7 +159,44 @@ _KINDS: dict[str, type[Accepted] | type[Requeued] | type[Hit]] = {
     "hit": Hit,
 }
 _BYTES = ("tracking_id", "hit_id")
-_ENUMS: dict[str, type[enum.IntEnum]] = {"direction": Direction, "type": EventType, "who": Who, "privacy": Privacy}
+
+
+def _a(kind: type, value: Any) -> Any:
+    # Not isinstance: True is an int, and an enumeration's member would not come from JSON.
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.100}: expected {kind.__name__}")
+    return value
+
+
+def _int64(value: Any) -> int:
+    number: int = _a(int, value)
+    if not -(2**63) <= number < 2**63:  # what an SQLite INTEGER holds
+        raise ValueError(f"{number!r:.100}: expected 64 bits")
+    return number
+
+
+def _id(value: Any) -> bytes:
+    raw = base64.b64decode(_a(str, value), validate=True)
+    if len(raw) != 16:
+        raise ValueError(f"an ID of {len(raw)} bytes: expected 16")
+    return raw
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "int": _int64,
+    "str": lambda value: _a(str, value),
+    "bool": lambda value: _a(bool, value),
+    "bytes": _id,
+    "tuple[str, ...]": lambda value: tuple(_a(str, item) for item in _a(list, value)),
+    "dict[str, str]": lambda value: {key: _a(str, item) for key, item in _a(dict, value).items()},
+    "dict[str, int]": lambda value: {key: _int64(item) for key, item in _a(dict, value).items()},
+    "Direction": lambda value: Direction(_a(int, value)),
+    "EventType": lambda value: EventType(_a(int, value)),
+    "Who": lambda value: Who(_a(int, value)),
+    "Privacy": lambda value: Privacy(_a(int, value)),
+}
+"""From a field's annotation to what makes its value of JSON's."""
+HIT_TYPES = (EventType.OPENED, EventType.CLICKED, EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)
 
 
 def encode(event: Event) -> str:
@@ -172,18 +210,19 @@ def encode(event: Event) -> str:
 
 
 def decode(line: str) -> Event:
-    """Return the event that :func:`encode` wrote; ValueError if *line* is not one."""
+    """Return the event that :func:`encode` wrote; ValueError if *line* is not one.
+
+    Every value's type is checked: an event that got through with a list for a subject would fail when it is applied.
+    """
     try:
-        data = json.loads(line)
+        data = _a(dict, json.loads(line))
         kind = _KINDS[data.pop("kind")]
-        for name in _BYTES:
-            if name in data:
-                data[name] = base64.b64decode(data[name], validate=True)
-        for name, enumeration in _ENUMS.items():
-            if name in data:
-                data[name] = enumeration(data[name])
-        if "recipients" in data:
-            data["recipients"] = tuple(data["recipients"])
-        return kind(**data)
-    except (KeyError, TypeError, AttributeError) as error:
+        for item in fields(kind):
+            if item.name in data:
+                data[item.name] = _READ[str(item.type)](data[item.name])
+        event = kind(**data)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an event: {error}") from None
+    if isinstance(event, Hit) and event.type not in HIT_TYPES:
+        raise ValueError(f"not an event: a hit of type {event.type.label}")
+    return event

@@ -34,6 +34,9 @@ _HEAD_BYTES = 19
 MAX_URL_BYTES = 2000
 """Longest destination we sign. With it a token stays under 2.8 kB, well inside every server's request line."""
 
+MAX_INDEX = 2**31 - 1
+"""Highest recipient or link index: more than any message has, and at most five bytes of a token."""
+
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]+\Z")
 _MAX_TEXT = (_HEAD_BYTES + 10 + MAX_URL_BYTES + MAC_BYTES) * 4 // 3 + 4
 
@@ -150,8 +153,8 @@ class KeyRing:
 
 def _varint(number: int) -> bytes:
     """Return *number* in LEB128."""
-    if number < 0:
-        raise ValueError(f"index {number}: expected 0 or more")
+    if not 0 <= number <= MAX_INDEX:
+        raise ValueError(f"index {number}: expected 0 to {MAX_INDEX}")
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

@@ -14,6 +14,8 @@ _TEXT = re.compile(r"[0-9a-f]{32}\Z")
 
 def make_tracking_id(at_us: int, entropy: bytes) -> bytes:
     """Return the 16 bytes of a new ID made at *at_us* (microseconds UTC) from at least 10 bytes of *entropy*."""
+    if len(entropy) < 10:
+        raise ValueError(f"{len(entropy)} bytes of entropy: expected at least 10")
     random = bytearray(entropy[:10])
     random[0] = 0x70 | (random[0] & 0x0F)  # version 7
     random[2] = 0x80 | (random[2] & 0x3F)  # variant 10
