@@ -107,9 +107,7 @@ def main() -> int:
         html = html_of(size, links)
         fields, body = message(html, encoding)
         result = rewrite(fields, body, plan, mint)
-        print(
-            f"{len(body)} bytes of body, {encoding}, {len(html)} of HTML: {len(result.links)} links, {result.opens} pixel"
-        )
+        print(f"{encoding}: {len(body)} bytes of body, {len(html)} of HTML, {len(result.links)} links")
         content = describe(fields)
         part = split(body, content)[-1]
         encoded = body[part.body_start : part.body_end]

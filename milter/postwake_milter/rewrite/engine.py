@@ -426,8 +426,8 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
             edits.append(Edit(item.start, item.end, b""))
         else:
             edits.append(Edit(item.value_start, item.value_start + len(item.value), b" " + value))
-    if added:
-        unfinished = block.end > 0 and not raw.endswith(b"\n", 0, block.end)
-        edits.append(Edit(block.end, block.end, (eol if unfinished else b"") + b"".join(added)))
-    head = apply_edits(raw[: block.body_start], sorted(edits, key=lambda edit: (edit.start, edit.end)))
+    head = apply_edits(raw[: block.end], sorted(edits, key=lambda edit: (edit.start, edit.end)))
+    if added and head and not head.endswith(b"\n"):
+        head += eol  # the message was cut off in the middle of its last field
+    head += b"".join(added) + raw[block.end : block.body_start]
     return head + (raw[block.body_start :] if result.body is None else result.body), result

@@ -24,6 +24,7 @@ _ENCODED_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)
 _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 # Every pattern here moves forward only, whatever it meets: a header may be 100 kB of semicolons or spaces.
 _BETWEEN = re.compile(r"[\s;]*")
+_SPACE = re.compile(r"\s*")
 _PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*")
 _NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=")
 _CONTINUED = re.compile(r"([^*]+)\*(\d{1,3})(\*?)\Z|([^*]+)\*\Z")
@@ -176,7 +177,8 @@ class Parameterised:
     """A value such as ``text/html; charset=utf-8``: its first word, and its parameters by name, both in lower case.
 
     Text is Latin-1: encode it so to have the bytes that were sent. *ambiguous* names the parameters that stood there
-    more than once with different values; the first counts here, as in most clients, but not in all.
+    more than once with different values (the first counts here, as in most clients, but not in all), or whose quoted
+    value is followed by stray words.
     """
 
     value: str
@@ -196,7 +198,9 @@ def parse_parameters(value: bytes) -> Parameterised:
     raw: dict[str, str] = {}
     ambiguous: set[str] = set()
     if stop >= 0:
-        for name, content in _parameters(text, stop):
+        for name, content, odd in _parameters(text, stop):
+            if odd:
+                ambiguous.add(name)
             if name in raw:
                 if raw[name] != content:
                     ambiguous.add(name)
@@ -205,8 +209,9 @@ def parse_parameters(value: bytes) -> Parameterised:
     return Parameterised(main, _join_continuations(raw), frozenset(name.partition("*")[0] for name in ambiguous))
 
 
-def _parameters(text: str, at: int) -> Iterator[tuple[str, str]]:
-    """Yield the parameters of *text* from *at* on, each name as it is written, in lower case."""
+def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
+    """Yield the parameters of *text* from *at* on: name as it is written but in lower case, value, and whether words
+    follow a quoted value that are no comment and no parameter, so that some programs take the value for another."""
     while at < len(text):
         at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
         match = _PARAMETER_NAME.match(text, at)
@@ -216,7 +221,10 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str]]:
         at = match.end()
         if text.startswith('"', at):
             content, at = _quoted(text, at)
+            rest = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
+            odd = rest < len(text) and text[rest] not in ";(" and _PARAMETER_NAME.match(text, rest) is None
         else:
+            odd = False
             stop = text.find(";", at)
             stop = len(text) if stop < 0 else stop
             following = _NEXT_PARAMETER.search(text, at, stop)
@@ -224,7 +232,7 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str]]:
                 stop = following.start()
             content = text[at:stop].partition(" (")[0].strip()
             at = stop
-        yield match.group(1).lower(), content
+        yield match.group(1).lower(), content, odd
 
 
 def _skip(text: str, at: int) -> int:

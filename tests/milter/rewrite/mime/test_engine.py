@@ -379,6 +379,8 @@ def test_field_added_to_a_message_that_is_cut_off(plan: Plan, mint: Mint) -> Non
     for raw in (b"From a@example.com Thu Jan  1 00:00:00 1970", b"Subject: cut"):
         after, _ = rewrite_message(raw, replace(plan, list_unsubscribe="add"), mint, stamp=STAMP)
         assert after.startswith(raw + b"\nList-Unsubscribe: <")
+    after, _ = rewrite_message(b"Subject: s\nX-Tag: cut", replace(plan, list_unsubscribe="add"), mint, stamp=STAMP)
+    assert after.startswith(b"Subject: s\nList-Unsubscribe: <")
 
 
 def test_fields_with_bare_lf_folding(plan: Plan, mint: Mint) -> None:

@@ -99,6 +99,8 @@ def test_contradicting_parameters_are_ambiguous() -> None:
     """The same parameter twice with two values is not decided for the reader; twice the same is."""
     assert parse_parameters(b"x/y; boundary=a; boundary=b").ambiguous == {"boundary"}
     assert not parse_parameters(b"x/y; boundary=a; boundary=a").ambiguous
+    assert parse_parameters(b'x/y; boundary="a" b').ambiguous == {"boundary"}
+    assert not parse_parameters(b'x/y; boundary="a" (b); x="y" z=1 ').ambiguous
 
 
 @pytest.mark.parametrize(
