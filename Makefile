@@ -11,7 +11,7 @@ help: ## Say what there is
 
 # Debian packages: libmilter to build pymilter, Postfix and its tools to run the demo and the tests against.
 APT := gcc python3-dev python3-venv libmilter-dev postfix
-APT_TEST := $(APT) opendkim opendkim-tools miltertest pflogsumm nginx-light exim4-daemon-light
+APT_TEST := $(APT) opendkim opendkim-tools miltertest pflogsumm nginx-light systemd-journal-remote
 
 apt:
 	@sh contrib/install-packages.sh $(APT)

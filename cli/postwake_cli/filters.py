@@ -15,6 +15,7 @@ from postwake import config as configuration
 from postwake.config import DEFAULT_PATH, Config, Tracking
 from postwake.errors import CannotCreateError, NoInputError, UsageError
 from postwake.keyfile import read_keys
+from postwake.reply.load import load_classifier
 from postwake.tokens import KeyRing, Privacy, Purpose
 from postwake.tracking_id import format_tracking_id, make_tracking_id
 from postwake_cli.output import ndjson
@@ -152,9 +153,9 @@ def _blocks(path: Path) -> Iterator[bytes]:
 @click.option("--rules", type=click.Path(path_type=Path, dir_okay=False), help="Your own rules, tried first.")
 def classify(files: tuple[Path, ...], rules: Path | None) -> None:
     """Reply texts, one a line, in; NDJSON verdicts out."""
-    from postwake.reply import classify_lines, default_classifier
+    from postwake.reply import classify_lines
 
-    classifier = default_classifier(rules)
+    classifier = load_classifier(rules)
     for name in files or (Path("-"),):
         lines = _read(name).decode("utf-8", "replace").splitlines()
         ndjson(classify_lines(lines, classifier))

@@ -29,7 +29,7 @@ from postwake.config import Config
 from postwake.errors import StoreUnavailableError
 from postwake.metrics import StoreCollector, new_registry, serve
 from postwake.networks import Networks
-from postwake.reply import default_classifier
+from postwake.reply.load import load_classifier
 from postwake.service import Signals, notify
 from postwake.store.connection import open_reader
 from postwake_logparse.correlate import Correlator
@@ -76,7 +76,7 @@ def run(path: Path) -> int:
 def make_correlator(config: Config) -> Correlator:
     """Return the correlator that *config* describes."""
     networks = Networks(config.mta.internal_networks)
-    classifier = default_classifier(config.logparse.reply_rules)
+    classifier = load_classifier(config.logparse.reply_rules)
     return Correlator(Outcomes(classifier), networks.__contains__, frozenset(config.mta.local_domains))
 
 

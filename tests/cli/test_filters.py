@@ -1,0 +1,141 @@
+"""The verbs without a store, as a person types them: output, diagnostics, exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NEWSLETTER = b"""From: Shop <news@example.com>
+To: <ada@example.org>
+Subject: Offers
+MIME-Version: 1.0
+Content-Type: text/html; charset=utf-8
+
+<html><body><a href="https://shop.example.com/a?b=1&amp;c=2">Offer</a></body></html>
+"""
+LOG = b"""Nov 22 08:00:00 mx postfix/smtpd[1]: 4F2A81B3C5: client=app[10.0.0.5], sasl_method=PLAIN, sasl_username=shop
+Nov 22 08:00:00 mx postfix/cleanup[2]: 4F2A81B3C5: message-id=<1@example.com>
+Nov 22 08:00:00 mx postfix/qmgr[3]: 4F2A81B3C5: from=<news@example.com>, size=900, nrcpt=1 (queue active)
+Nov 22 08:00:01 mx postfix/smtp[4]: 4F2A81B3C5: to=<ada@example.org>, relay=mx.example.org[192.0.2.1]:25, delay=1.1, \
+delays=0.1/0/0.5/0.5, dsn=5.1.1, status=bounced (host mx.example.org[192.0.2.1] said: 550 5.1.1 <ada@example.org>: \
+Recipient address rejected: User unknown (in reply to RCPT TO command))
+Nov 22 08:00:01 mx postfix/qmgr[3]: 4F2A81B3C5: removed
+"""
+
+
+def run(*arguments: str, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own, with no configuration in the way."""
+    command = [sys.executable, "-m", "postwake_cli", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, check=False)
+
+
+def test_rewrite_from_stdin_to_stdout() -> None:
+    """A message on standard input comes out rewritten and stamped; that a try-out key was used is said elsewhere."""
+    done = run("rewrite", stdin=NEWSLETTER)
+
+    assert done.returncode == 0
+    assert b"X-Postwake-ID: " in done.stdout
+    assert b'href="https://track.example.com/c/' in done.stdout
+    assert b"try-out key" in done.stderr
+
+
+def test_rewrite_many_needs_an_output_dir(tmp_path: Path) -> None:
+    """Many files without --output-dir is a usage error (64), and with it each goes out under its own name."""
+    for name in ("a.eml", "b.eml"):
+        (tmp_path / name).write_bytes(NEWSLETTER)
+
+    assert run("rewrite", "a.eml", "b.eml", cwd=tmp_path).returncode == 64
+    done = run("rewrite", "--explain", "--output-dir", "out", "a.eml", "b.eml", cwd=tmp_path)
+
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["file"], line["tracked"], line["opens"], line["clicks"]) for line in lines] == [
+        ("a.eml", True, 1, 1),
+        ("b.eml", True, 1, 1),
+    ]
+    assert list(lines[0]) == [
+        "file", "tracked", "untracked_reason", "tracking_id", "opens", "clicks", "links_skipped", "parts_rewritten",
+    ]  # fmt: skip
+    assert b"X-Postwake-ID" in (tmp_path / "out" / "b.eml").read_bytes()
+
+
+def test_same_names_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Two files of one name would overwrite one another: usage error, nothing written."""
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.eml").write_bytes(NEWSLETTER)
+
+    done = run("rewrite", "--output-dir", "out", "x/a.eml", "y/a.eml", cwd=tmp_path)
+
+    assert done.returncode == 64
+    assert not (tmp_path / "out").exists()
+
+
+def test_parse_log_gives_the_documented_keys() -> None:
+    """A Postfix log gives NDJSON events with the documented keys in order, and a last line of statistics."""
+    done = run("parse-log", "--year", "2026", "--timezone", "UTC", "--stats", stdin=LOG)
+
+    accepted, bounced, stats = map(json.loads, done.stdout.splitlines())
+    assert accepted["type"] == "accepted"
+    assert list(bounced) == [
+        "type", "at", "host", "queue_id", "message_id", "sender", "recipient", "original_recipient", "relay", "status",
+        "dsn", "code", "reply", "delay_s", "next_queue_id",
+    ]  # fmt: skip
+    assert (bounced["type"], bounced["sender"], bounced["message_id"], bounced["dsn"], bounced["code"]) == (
+        "bounced", "news@example.com", "1@example.com", "5.1.1", 550,
+    )  # fmt: skip
+    assert bounced["at"] == "2026-11-22T08:00:01Z"
+    assert stats["lines"] == 5
+    assert stats["unparsed"] == 0
+
+
+def test_classify_gives_the_documented_keys() -> None:
+    """A reply text gives one NDJSON verdict with the documented keys in order."""
+    done = run("classify", stdin=b"450 4.2.0 <a@b.test>: Recipient address rejected: Greylisted\n")
+
+    verdict = json.loads(done.stdout)
+    assert list(verdict) == ["reply", "kind", "fault", "category", "code", "dsn", "provider", "rule"]
+    assert (verdict["kind"], verdict["fault"], verdict["category"]) == ("soft", "greylisting", "greylisted")
+
+
+def test_token_decode_of_a_whole_url(tmp_path: Path) -> None:
+    """A URL from a rewritten mail decodes to its destination; a forged one is a no (1)."""
+    rewritten = run("rewrite", stdin=NEWSLETTER).stdout
+    url = rewritten.split(b'href="')[1].split(b'"')[0].decode()
+
+    done = run("token", "decode", url)
+    assert done.returncode == 0
+    row = json.loads(done.stdout)
+    assert list(row) == ["token", "valid", "purpose", "tracking_id", "recipient", "link", "url"]
+    assert row["url"] == "https://shop.example.com/a?b=1&c=2"
+    assert row["purpose"] == "click"
+
+    forged = run("token", "decode", url[:-1] + ("A" if url[-1] != "A" else "B"))
+    assert forged.returncode == 1
+    assert json.loads(forged.stdout)["valid"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        pytest.param(["rewrite", "/no/such.eml"], 66, "/no/such.eml: cannot read", id="no-input"),
+        pytest.param(["parse-log", "/no/such.log"], 66, "/no/such.log: cannot read", id="no-log"),
+        pytest.param(["parse-log", "--mta", "sendmail"], 64, "sendmail", id="bad-option"),
+        pytest.param(["parse-log", "--timezone", "Mars/Base"], 78, "Mars/Base", id="no-such-zone"),
+        pytest.param(["frobnicate"], 64, "frobnicate", id="no-such-verb"),
+        pytest.param(["--config", "/no/such.toml", "report"], 78, "/no/such.toml", id="no-configuration"),
+        pytest.param(["--config", "/no/such.toml", "milter"], 78, "/no/such.toml", id="no-configuration-daemon"),
+        pytest.param(["classify", "--rules", "/no/such.rules"], 78, "/no/such.rules", id="no-rules"),
+    ],
+)
+def test_mistakes_end_in_a_line_and_a_status(arguments: list[str], status: int, says: str) -> None:
+    """A user's mistake is told in words that name it, with its sysexits status and without a traceback."""
+    done = run(*arguments, stdin=LOG)
+
+    assert done.returncode == status
+    assert says in done.stderr.decode()
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,133 @@
+"""The verbs that read the store, on a store written by the code that the daemons run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from postwake.events import Accepted, Direction, EventType, Hit, Who
+from postwake.store.recorder import Recorder
+from postwake.tracking_id import make_tracking_id
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+AT_US = 1_795_000_000_000_000
+TRACKED = make_tracking_id(AT_US, bytes(10))
+UNTRACKED = make_tracking_id(AT_US, b"\1" * 10)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command with a configuration and a key of its own."""
+    config = tmp_path / "postwake.toml"
+    config.write_text(
+        f'[store]\npath = "{tmp_path}/postwake.db"\nspool_dir = "{tmp_path}/spool"\n'
+        f'[tracking]\nurl = "https://track.example.com"\nsender_domains = ["example.com"]\nkeys = "{tmp_path}/keys"\n'
+    )
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "postwake_cli", "--config", str(config), *arguments]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    return command
+
+
+@pytest.fixture
+def store(run: Run, tmp_path: Path) -> Path:
+    """A store with one tracked message, opened and clicked, and one untracked."""
+    assert run("db", "migrate").returncode == 0
+    recorder = Recorder(tmp_path / "postwake.db", tmp_path / "spool", "test")
+    common = {"at_us": AT_US, "direction": Direction.OUTBOUND, "host": "mx", "domain": "example.com"}
+    recorder.record(
+        Accepted(
+            tracking_id=TRACKED, queue_id="4F2A81B3C5", message_id="1@example.com", sender="news@example.com",
+            recipients=("ada@example.org",), subject="Offers \x1b[31m", tag="autumn", tracked=True, pixels=1, links=2,
+            links_skipped={"unsubscribe": 1}, **common,
+        ),
+        10,
+    )  # fmt: skip
+    recorder.record(
+        Accepted(
+            tracking_id=UNTRACKED, queue_id="AAAAAAAAAA", message_id="2@example.com", sender="boss@example.com",
+            recipients=("bo@example.org",), untracked_reason="signed", **common,
+        ),
+        10,
+    )  # fmt: skip
+    for number, kind in enumerate((EventType.OPENED, EventType.CLICKED)):
+        hit_id = make_tracking_id(AT_US + number, bytes([number] * 10))
+        url = "https://shop.example.com/" if kind is EventType.CLICKED else ""
+        recorder.record(Hit(hit_id, AT_US + 60_000_000, kind, TRACKED, 1, 0, url, Who.HUMAN, "browser"), 10)
+    recorder.close()
+    return tmp_path / "postwake.db"
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("what", ["4F2A81B3C5", "<1@example.com>", "ada@example.org", TRACKED.hex()])
+def test_message_is_found_by_each_of_its_names(run: Run, what: str) -> None:
+    """Queue ID, Message-ID, address and tracking ID all lead to the same story; terminal escapes are defused."""
+    done = run("message", what)
+
+    assert done.returncode == 0
+    assert "clicked" in done.stdout
+    assert "https://shop.example.com/" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.usefixtures("store")
+def test_message_that_is_not_there(run: Run) -> None:
+    """Nothing found is a no: status 1, said on standard error, and an empty JSON list."""
+    assert run("message", "nobody@example.org").returncode == 1
+    assert json.loads(run("message", "--json", "nobody@example.org").stdout) == []
+
+
+@pytest.mark.usefixtures("store")
+def test_explain_says_why(run: Run) -> None:
+    """A tracked message says what was put in and what was left alone; an untracked one names its reason."""
+    assert "1 link left alone: unsubscribe" in run("explain", "4F2A81B3C5").stdout
+    assert "Not tracked (signed)" in run("explain", "bo@example.org").stdout
+
+
+@pytest.mark.usefixtures("store")
+def test_report_counts(run: Run) -> None:
+    """The report's JSON has the messages, states, hits by who, and rates; --by tag has a line for the tag."""
+    report = json.loads(run("report", "--since", "2026-01-01", "--json").stdout)
+
+    assert (report["messages"], report["recipients"], report["states"]["queued"]) == (2, 2, 2)
+    assert report["hits"] == {"clicked.human": 1, "opened.human": 1}
+    assert (report["engaged"]["opened_human"], report["engaged"]["clicked_any"]) == (1, 1)
+    assert "autumn" in run("report", "--since", "2026-01-01", "--by", "tag").stdout
+
+
+@pytest.mark.usefixtures("store")
+def test_events_are_ndjson_oldest_first(run: Run) -> None:
+    """Events come oldest first, can be narrowed by type, and carry only columns that say something."""
+    rows = [json.loads(line) for line in run("events").stdout.splitlines()]
+
+    assert [row["type"] for row in rows] == ["accepted", "accepted", "opened", "clicked"]
+    assert all(value not in (None, "") for row in rows for value in row.values())
+    clicked = [json.loads(line) for line in run("events", "--type", "clicked").stdout.splitlines()]
+    assert clicked == rows[3:]
+
+
+def test_key_new_and_config_check(run: Run, tmp_path: Path) -> None:
+    """Without a key the check fails (78) and says what to do; each new key gets the next number."""
+    missing = run("config", "check")
+    assert missing.returncode == 78
+    assert "postwake key new" in missing.stderr
+
+    assert "added key 1" in run("key", "new").stdout
+    assert "added key 2" in run("key", "new").stdout
+    assert run("config", "check").returncode == 0
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_store_that_is_not_there(run: Run) -> None:
+    """Reading before the store was made says so, with what to run."""
+    done = run("report")
+
+    assert done.returncode == 75
+    assert "postwake db migrate" in done.stderr
