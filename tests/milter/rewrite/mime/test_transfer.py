@@ -217,9 +217,12 @@ def _touched_lines(encoded: bytes, edits: list[Edit]) -> set[int]:
     """The numbers of the physical lines an edit has to do with, its neighbours on either side included."""
     touched: set[int] = set()
     at = 0
-    for number, line in enumerate(encoded.split(b"\n")):
-        soft = line.rstrip(b" \t\r").endswith(b"=")
-        length = len(quopri.decodestring(line.rstrip(b"\r"))) + (0 if soft else 1 + line.endswith(b"\r"))
+    *ended, last = encoded.split(b"\n")
+    for number, line in enumerate([*(text + b"\n" for text in ended), last]):
+        text = re.sub(rb"[ \t]*\r?\n\Z|[ \t]+\Z", b"", line)
+        length = len(quopri.decodestring(text))
+        if not text.endswith(b"="):
+            length += len(line[len(text) :].lstrip(b" \t"))  # its line break
         if any(edit.start <= at + length and edit.end >= at for edit in edits):
             touched.add(number)
         at += length
