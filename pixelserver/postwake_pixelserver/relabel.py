@@ -2,7 +2,7 @@
 
 One thread in one process per store does it (:class:`Relabeler` takes a lock file): it looks at the opens and clicks
 that came since it last looked, gives :func:`postwake_pixelserver.burst.judge` all hits of the messages concerned, and
-has the store change the verdicts, which keeps the old ones. Where it stands is a row in ``meta`` that commits with the
+has the store change the verdicts, which keeps the old ones. Where it stands is a row in ``meta`` that commits after the
 relabelings, so that a crash repeats a look and changes nothing twice.
 
 A hit may be older than the knowledge about it: the log parser reports the 250 a moment after the remote server said
@@ -12,21 +12,25 @@ message's earlier hits are looked at again with every new one.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from postwake.errors import StoreUnavailableError
+from postwake.errors import PostwakeError
 from postwake.events import EventType, State, Who
+from postwake.store.connection import open_reader
 from postwake.store.hits import relabel
 from postwake.store.transaction import Transaction
-from postwake_pixelserver.burst import SWEEP_US, Relabeling, Seen, judge
+from postwake_pixelserver.burst import MARGIN_US, OPEN_REACH_US, SWEEP_US, Relabeling, Seen, judge
 
 log = logging.getLogger("postwake.pixelserver")
 
@@ -34,10 +38,12 @@ T = TypeVar("T")
 
 SETTLE_US = SWEEP_US + 5_000_000
 """A sweep has ended and the log parser has told the delivery by then."""
+EVENTS_A_TURN = 2000
 MESSAGES_A_TURN = 50
-"""So that one turn's transaction stays short."""
-HITS_A_MESSAGE = 500
-"""A message and recipient with more hits than this is judged on its first ones: a person's were among them."""
+RELABELINGS_A_JOB = 100
+"""So that a write transaction stays in the low milliseconds."""
+EARLIER_HITS = 500
+"""Of a message's hits before the new ones, so many of the latest are looked at: a person's are among them."""
 _META = "relabeled_up_to_event"
 _HITS = (int(EventType.OPENED), int(EventType.CLICKED))
 
@@ -49,37 +55,62 @@ class Writer(Protocol):
         """Queue *job*; the future gives its result after the commit."""
 
 
-def turn(transaction: Transaction, now_us: int) -> tuple[int, int]:
-    """Judge the messages of the next settled hits; return how many hits were looked at and how many relabeled."""
-    start = transaction.execute("SELECT value FROM meta WHERE key = ?", (_META,)).fetchone()
-    after = int(start[0]) if start else 0
-    fresh = transaction.execute(
-        "SELECT id, at_us, type, message, recipient_idx FROM event WHERE id > ? ORDER BY id LIMIT 2000", (after,)
+@dataclass(slots=True)
+class Look:
+    """What one look found: up to which event it went, over how many, and what has to change."""
+
+    after: int
+    looked: int = 0
+    relabelings: list[Relabeling] = field(default_factory=list)
+
+
+def look(connection: sqlite3.Connection, now_us: int) -> Look:
+    """Judge the messages of the next settled hits; only reads, so that nobody who writes waits for it."""
+    start = connection.execute("SELECT value FROM meta WHERE key = ?", (_META,)).fetchone()
+    found = Look(int(start[0]) if start else 0)
+    fresh = connection.execute(
+        "SELECT id, at_us, type, message, coalesce(recipient_idx, 0) FROM event WHERE id > ? ORDER BY id LIMIT ?",
+        (found.after, EVENTS_A_TURN),
     ).fetchall()
-    groups: dict[tuple[int, int], None] = {}
-    looked = 0
+    groups: dict[tuple[int, int], tuple[int, int]] = {}
+    """(message, recipient) → the times of the earliest and the latest hit to be judged."""
     for event, at_us, kind, message, recipient in fresh:
         if kind in _HITS:
             if at_us > now_us - SETTLE_US or len(groups) >= MESSAGES_A_TURN:
                 break
             if message is not None:
-                groups[message, recipient or 0] = None
+                first_us, last_us = groups.get((message, recipient), (at_us, at_us))
+                groups[message, recipient] = min(first_us, at_us), max(last_us, at_us)
         elif kind == EventType.SENT and message is not None:
-            # The delivery became known after the hits (a log that was read late): look at them again.
-            groups.update(dict.fromkeys(_engaged(transaction.connection, message)))
-        after = event
-        looked += 1
-    changed = 0
-    for message, recipient in groups:
-        for relabeling in _judge_stored(transaction.connection, message, recipient):
-            relabel(transaction, relabeling.event, relabeling.who, relabeling.reason, now_us)
-            changed += 1
-    if looked:
-        transaction.execute(
-            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (_META, str(after)),
-        )
-    return looked, changed
+            # The delivery became known after the hits (a log that was read late): look at all of them again.
+            groups.update(dict.fromkeys(_engaged(connection, message), (0, now_us)))
+        found.after = event
+        found.looked += 1
+    for (message, recipient), (first_us, last_us) in groups.items():
+        found.relabelings += _judge_stored(connection, message, recipient, first_us, last_us)
+    return found
+
+
+def carry_out(found: Look, now_us: int) -> Iterator[Callable[[Transaction], None]]:
+    """Yield the jobs that change the verdicts *found* says, few in each, and at last remember how far it went.
+
+    A crash between two of them has the next look find the rest again.
+    """
+    for start in range(0, len(found.relabelings), RELABELINGS_A_JOB):
+        yield partial(_relabel_all, found.relabelings[start : start + RELABELINGS_A_JOB], now_us)
+    yield partial(_remember, found.after)
+
+
+def _relabel_all(relabelings: Sequence[Relabeling], now_us: int, transaction: Transaction) -> None:
+    for relabeling in relabelings:
+        relabel(transaction, relabeling.event, relabeling.who, relabeling.reason, now_us)
+
+
+def _remember(after: int, transaction: Transaction) -> None:
+    transaction.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_META, str(after)),
+    )
 
 
 def _engaged(connection: sqlite3.Connection, message: int) -> list[tuple[int, int]]:
@@ -88,13 +119,24 @@ def _engaged(connection: sqlite3.Connection, message: int) -> list[tuple[int, in
     return [(message, recipient) for (recipient,) in rows]
 
 
-def _judge_stored(connection: sqlite3.Connection, message: int, recipient: int) -> list[Relabeling]:
-    rows = connection.execute(
+def _judge_stored(
+    connection: sqlite3.Connection, message: int, recipient: int, first_us: int, last_us: int
+) -> list[Relabeling]:
+    """Judge the hits from *first_us* to *last_us*, seen with those that a burst among them may reach."""
+    select = (
         "SELECT event.id, event.at_us, type, coalesce(link, 0), coalesce(who, 0), coalesce(client, ''),"
         " coalesce(user_agent.text, '')"
         " FROM event LEFT JOIN user_agent ON user_agent.id = event.user_agent"
-        " WHERE message = ? AND coalesce(recipient_idx, 0) = ? AND type IN (?, ?) ORDER BY event.at_us LIMIT ?",
-        (message, recipient, *_HITS, HITS_A_MESSAGE),
+        " WHERE message = ? AND coalesce(recipient_idx, 0) = ? AND type IN (?, ?) AND event.at_us BETWEEN ? AND ?"
+        " ORDER BY event.at_us {} LIMIT ?"
+    )
+    key = (message, recipient, *_HITS)
+    rows = connection.execute(
+        select.format("DESC"), (*key, first_us - OPEN_REACH_US, first_us - 1, EARLIER_HITS)
+    ).fetchall()
+    # All the new ones are among these, however a machine hammers: a turn has no more than EVENTS_A_TURN.
+    rows += connection.execute(
+        select.format("ASC"), (*key, first_us, last_us + MARGIN_US, EVENTS_A_TURN + EARLIER_HITS)
     ).fetchall()
     hits = [
         Seen(event, at_us, EventType(kind), link, Who(who), client, agent)
@@ -121,6 +163,7 @@ class Relabeler:
     ) -> None:
         """Start looking every *every_s* seconds; *on_relabeled* is told how many verdicts changed."""
         self._writer = writer
+        self._store = store
         self._lock_path = store.with_name(store.name + "-relabel-lock")
         self._now_us = now_us
         self._on_relabeled = on_relabeled
@@ -142,16 +185,22 @@ class Relabeler:
             if descriptor is None:
                 continue
             try:
-                looked = 1
-                while looked and not self._stop.is_set():
-                    looked, changed = self._writer.submit(lambda transaction: turn(transaction, self._now_us())).result(
-                        60
-                    )
-                    self._on_relabeled(changed)
-            except (StoreUnavailableError, TimeoutError, sqlite3.Error) as error:
+                self._catch_up()
+            except (PostwakeError, TimeoutError, sqlite3.Error) as error:
                 log.warning("relabeling=postponed error=%s", error)
         if descriptor is not None:
             os.close(descriptor)
+
+    def _catch_up(self) -> None:
+        with contextlib.closing(open_reader(self._store)) as connection:
+            found = None
+            while (found is None or found.looked) and not self._stop.is_set():
+                now_us = self._now_us()
+                found = look(connection, now_us)
+                if found.looked:
+                    for job in carry_out(found, now_us):
+                        self._writer.submit(job).result(60)
+                self._on_relabeled(len(found.relabelings))
 
     def _lock(self) -> int | None:
         try:

@@ -339,12 +339,17 @@ def test_bursts_are_relabeled_in_the_store(make_server) -> None:
     connection = open_writer(server.store)
     transactions = Transactions(connection, WriteLock(server.store))
     now_us = time.time_ns() // 1000
-    with transactions.begin() as transaction:
-        assert relabel.turn(transaction, now_us)[1] == 0  # not settled yet
-    with transactions.begin() as transaction:
-        assert relabel.turn(transaction, now_us + 2 * SETTLE_US) == (8, 6)
-    with transactions.begin() as transaction:
-        assert relabel.turn(transaction, now_us + 2 * SETTLE_US) == (0, 0)
+
+    def turn(at_us: int) -> tuple[int, int]:
+        found = relabel.look(connection, at_us)
+        for job in relabel.carry_out(found, at_us):
+            with transactions.begin() as transaction:
+                job(transaction)
+        return found.looked, len(found.relabelings)
+
+    assert turn(now_us) == (0, 0)  # not settled yet
+    assert turn(now_us + 2 * SETTLE_US) == (8, 6)
+    assert turn(now_us + 2 * SETTLE_US) == (0, 0)
     whose = "SELECT who, reason FROM event JOIN message ON message.id = message WHERE tracking_id = ? ORDER BY event.id"
     assert set(server.rows(whose, swept)) == {(Who.MACHINE, "burst")}
     assert set(server.rows(whose, read)) == {(Who.HUMAN, "browser")}
@@ -364,8 +369,7 @@ def test_bursts_are_relabeled_in_the_store(make_server) -> None:
         transaction.execute(
             "INSERT INTO event (at_us, type, message) VALUES (?, ?, ?)", (now_us, EventType.SENT, message)
         )
-    with transactions.begin() as transaction:
-        assert relabel.turn(transaction, now_us + 2 * SETTLE_US) == (1, 2)
+    assert turn(now_us + 2 * SETTLE_US) == (1, 2)
     assert set(server.rows(whose, read)) == {(Who.MACHINE, "before-delivery")} | {(None, None)}
     transactions.close()
 
