@@ -11,9 +11,12 @@ told.
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
@@ -128,13 +131,12 @@ class StoreCollector(Collector):
     def _read(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("postwake_store_up", "Whether the store could be read.")
         try:
-            with open_reader(self._path) as connection:
+            with closing(open_reader(self._path)) as connection:
                 rows = connection.execute(
                     "SELECT dimension, key, measure, n FROM rollup WHERE basis = 'event' AND span = 'all'"
                     " AND dimension IN ('all', 'sender_domain', 'inbound', 'kind', 'category', 'reason')"
                 ).fetchall()
-            connection.close()
-        except PostwakeError:
+        except (PostwakeError, sqlite3.Error):
             up.add_metric((), 0)
             yield up
             return
@@ -152,9 +154,14 @@ def _families(rows: Iterable[tuple[str, str, str, int]]) -> Iterator[Metric]:
     domains = CounterMetricFamily(
         "postwake_domain_mail", "Outbound mail events by configured sender domain.", labels=("sender_domain", "state")
     )
-    engagement = CounterMetricFamily(
-        "postwake_engagement", "Opens and clicks by who made them.", labels=("type", "who")
+    engagement = CounterMetricFamily("postwake_engagement", "Opens and clicks, whoever made them.", labels=("type",))
+    # No counter: a verdict is revised, and Prometheus takes a counter that goes down for one that began anew.
+    verdicts = GaugeMetricFamily(
+        "postwake_engagement_verdicts",
+        "Opens and clicks by who made them, as judged so far: revised up and down.",
+        labels=("type", "who"),
     )
+    hits: Counter[str] = Counter()
     kinds = CounterMetricFamily("postwake_failures_by_kind", "Deferrals and bounces by kind.", labels=("state", "kind"))
     categories = CounterMetricFamily(
         "postwake_failures_by_category", "Deferrals and bounces by category.", labels=("state", "category")
@@ -165,7 +172,8 @@ def _families(rows: Iterable[tuple[str, str, str, int]]) -> Iterator[Metric]:
     for dimension, key, measure, n in rows:
         kind, _, who = measure.partition(".")
         if dimension == "all" and who:
-            engagement.add_metric((kind, who), n)
+            verdicts.add_metric((kind, who), n)
+            hits[kind] += n
         elif dimension == "all" and measure in _MAIL:
             mail.add_metric((measure, "outbound"), n)
         elif dimension == "inbound" and measure in _MAIL:
@@ -178,7 +186,9 @@ def _families(rows: Iterable[tuple[str, str, str, int]]) -> Iterator[Metric]:
             categories.add_metric((measure, key), n)
         elif dimension == "reason":
             tracked.add_metric(("yes" if measure == "tracked" else "no", key), n)
-    yield from (mail, domains, engagement, kinds, categories, tracked)
+    for kind, n in hits.items():
+        engagement.add_metric((kind,), n)
+    yield from (mail, domains, engagement, verdicts, kinds, categories, tracked)
 
 
 def _sizes(path: Path) -> Iterator[Metric]:

@@ -41,8 +41,13 @@ class _Formatter(logging.Formatter):
         self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{text}" if self._journal else text
+        lines = super().format(record).splitlines() or [""]
+        # A traceback has lines, and so may text that a stranger wrote: none of them may pass for a record of its own.
+        text = "\n  ".join(lines)
+        if not self._journal:
+            return text
+        priority = f"<{_PRIORITY.get(record.levelno, 6)}>"
+        return priority + text.replace("\n", f"\n{priority}")
 
 
 def notify(state: str) -> None:
@@ -59,7 +64,11 @@ def notify(state: str) -> None:
 def watchdog_s() -> float | None:
     """Return how often the service manager wants ``WATCHDOG=1``: half of what it allows, or None."""
     allowed_us = os.environ.get("WATCHDOG_USEC", "")
-    if not allowed_us.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    if (
+        not allowed_us.isdecimal()
+        or not int(allowed_us)
+        or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid())
+    ):
         return None
     return int(allowed_us) / 2e6
 
@@ -82,7 +91,9 @@ class Signals:
     def wait(self, is_alive: Callable[[], bool] = lambda: True) -> None:
         """Return when told to stop or when *is_alive*, asked every second, says no; reload and feed the watchdog."""
         interval_s = watchdog_s()
-        fed_at = 0.0
+        if interval_s is not None:
+            self._reader.settimeout(min(1.0, interval_s))
+        fed_at = float("-inf")
         while not self._stop and is_alive():
             if interval_s is not None and time.monotonic() - fed_at >= interval_s:
                 notify("WATCHDOG=1")

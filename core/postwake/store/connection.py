@@ -1,7 +1,8 @@
 """Opening the store: pragmas, the schema check, and the lock in front of each write.
 
 Security: the directory must be writable by every service that opens the file (WAL keeps two files beside it),
-and by nobody else: mode 2770 and one group. Files are created 0660.
+and by nobody else: mode 2770 and one group. Files are created 0660 (SQLite itself would make them 0644 less the
+umask, and give the WAL the same: then only their maker could write).
 
 Why a lock file: SQLite's own busy handler sleeps longer and longer (up to 100 ms) between looks, so that a small
 writer starves beside a busy one. Queueing on a lock that is looked at every millisecond keeps its waits short.
@@ -34,13 +35,13 @@ def open_writer(path: Path, *, busy_timeout_ms: int = 5000, synchronous: Synchro
     """
     connection = _connect(path, busy_timeout_ms)
     try:
+        check_schema(connection, path)  # before anything is changed in a file that may be somebody else's
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise ConfigError(f"{path}: journal mode is {mode}: expected wal; is it on a network file system?")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         connection.execute("PRAGMA cache_size = -16000")
-        check_schema(connection, path)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise _refused(path, error) from None
@@ -53,16 +54,19 @@ def open_writer(path: Path, *, busy_timeout_ms: int = 5000, synchronous: Synchro
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open *path* read-only; the same errors as :func:`open_writer`. Rows come as :class:`sqlite3.Row`."""
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, isolation_level=None)
+        connection = sqlite3.connect(_uri(path, "ro"), uri=True, timeout=5, isolation_level=None)
+    except sqlite3.DatabaseError as error:
+        raise _refused(path, error) from None
+    try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA query_only = 1")
         check_schema(connection, path)
-    except sqlite3.OperationalError as error:
-        if not path.exists():
-            raise StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one") from None
-        raise _refused(path, error) from None
     except sqlite3.DatabaseError as error:
+        connection.close()
         raise _refused(path, error) from None
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -70,20 +74,16 @@ def migrate_file(path: Path) -> list[str]:
     """Make or migrate the store at *path*; return the names of the migrations applied."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with WriteLock(path).held(60.0):
-            old_umask = os.umask(0o007)
-            try:
-                connection = sqlite3.connect(path, timeout=60)
-            finally:
-                os.umask(old_umask)
-            try:
+        with contextlib.closing(WriteLock(path)) as lock, lock.held(60.0):
+            _make_file(path)
+            with contextlib.closing(sqlite3.connect(_uri(path, "rw"), uri=True, timeout=60)) as connection:
                 found = schema.found_version(connection)
                 if found > schema.version():
                     raise ConfigError(_newer(path, found))
+                if schema.is_foreign(connection):
+                    raise ConfigError(_foreign(path))
                 connection.execute("PRAGMA journal_mode = WAL")
                 return schema.migrate(connection)
-            finally:
-                connection.close()
     except OSError as error:
         raise StoreUnavailableError(f"{path}: cannot make the store: {error.strerror}") from None
     except sqlite3.DatabaseError as error:
@@ -93,6 +93,8 @@ def migrate_file(path: Path) -> list[str]:
 def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     """Raise :class:`ConfigError` unless the file's schema is exactly ours."""
     found = schema.found_version(connection)
+    if schema.is_foreign(connection):
+        raise ConfigError(_foreign(path))
     if found > schema.version():
         raise ConfigError(_newer(path, found))
     if found < schema.version():
@@ -103,17 +105,52 @@ def _newer(path: Path, found: int) -> str:
     return f"{path}: schema version {found} is newer than this Postwake's {schema.version()}: install the newer release"
 
 
-def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
-    if not path.exists():
-        raise StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one")
+def _foreign(path: Path) -> str:
+    return f"{path}: an SQLite file of another program: expected a Postwake store, or no file and `postwake db migrate`"
+
+
+def _uri(path: Path, mode: Literal["ro", "rw"]) -> str:
+    # Never rwc: a store that is gone must not come back as an empty file.
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
+def _make_file(path: Path) -> None:
     try:
-        return sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None, check_same_thread=False)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
+    except FileExistsError:
+        return
+    try:
+        os.fchmod(descriptor, 0o660)  # whatever the umask
+    finally:
+        os.close(descriptor)
+
+
+def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
+    timeout_s = busy_timeout_ms / 1000
+    try:
+        return sqlite3.connect(
+            _uri(path, "rw"), uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
+        )
     except sqlite3.DatabaseError as error:
         raise _refused(path, error) from None
 
 
 def _refused(path: Path, error: sqlite3.DatabaseError) -> StoreUnavailableError:
+    if not path.exists():
+        return StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one")
     return StoreUnavailableError(f"{path}: cannot open the store: {error}")
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of *path*, None if it is not there: what an open connection can be compared with.
+
+    SQLite goes on writing, without an error, into a file that was deleted or replaced under it.
+    """
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 class WriteLock:
@@ -165,6 +202,8 @@ def _flock(descriptor: int, timeout_s: float) -> bool:
         return True
     except BlockingIOError:
         pass
+    except OSError:  # a file system without locks: SQLite's own lock is what excludes
+        return False
     deadline = time.monotonic() + timeout_s
     # A blocking flock cannot be given a time limit without signals, which belong to the main thread. Another
     # writer holds it for under 50 ms; polling at 1 ms keeps the order roughly fair and the bound exact.

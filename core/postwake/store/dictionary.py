@@ -57,8 +57,11 @@ class StoredReply:
     rule: str | None = None
 
 
-_VARIABLE = re.compile(r"(?<![^\s(\[<=])(?=[^\s]*\d)(?![245]\.\d{1,3}\.\d{1,3}\b)[^\s]{7,}")
-"""A word of seven characters or more with a digit in it: a queue ID, a time, an address. Not an enhanced code."""
+_VARIABLE = re.compile(r"(?<![^\s(\[<=])(?=[^\s]{0,256}\d)(?![245]\.\d{1,3}\.\d{1,3}\b)[^\s]{7,}")
+"""A word of seven characters or more with a digit in it: a queue ID, a time, an address. Not an enhanced code.
+
+Looking no further than 256 characters for the digit: a server that answers with a line of brackets would otherwise
+cost the square of its length."""
 
 
 def cut_variable(text: str) -> tuple[str, str | None]:

@@ -22,6 +22,9 @@ from postwake.tokens import Privacy
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 
+APPLICATION_ID = 0x506F7377
+"""``Posw`` in the file's header (``PRAGMA application_id``): many programs' files have a ``user_version`` of 1."""
+
 migrations = Migrations("postwake")
 
 _TABLES = """
@@ -101,6 +104,7 @@ CREATE TABLE event (
   detail TEXT
 );
 CREATE INDEX event_message ON event (message);
+CREATE INDEX event_failed ON event (at_us, reply) WHERE type IN (4, 5, 6);
 CREATE UNIQUE INDEX event_hit_id ON event (hit_id) WHERE hit_id IS NOT NULL;
 
 CREATE TABLE engagement (
@@ -258,12 +262,21 @@ def version() -> int:
 
 def migrate(connection: sqlite3.Connection) -> list[str]:
     """Bring the file to :func:`version`; return the names of the migrations that were applied."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db = Database(connection)
     names = [str(item.name) for item in migrations.pending(db)]
     migrations.apply(db)
     connection.execute(f"PRAGMA user_version = {version()}")
     connection.commit()
     return names
+
+
+def is_foreign(connection: sqlite3.Connection) -> bool:
+    """Return whether the open file holds something that is not a Postwake store; an empty file does not."""
+    application: Any = connection.execute("PRAGMA application_id").fetchone()
+    if application[0] == APPLICATION_ID:
+        return False
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
 
 
 def found_version(connection: sqlite3.Connection) -> int:

@@ -2,14 +2,15 @@
 
 Jobs are functions of a :class:`~postwake.store.transaction.Transaction`. Those that wait together share one
 transaction, each in a savepoint, so that one that fails takes nothing with it. A future is resolved after the
-commit. When the store itself fails (locked, full, read-only, gone) every job of the group fails with
-:class:`StoreUnavailableError`; the connection is opened again for the next.
+commit. When the store itself fails (locked, full, read-only, gone, replaced by another file) every job of the group
+fails with :class:`StoreUnavailableError`; the connection is opened again for the next.
 
 Make it after any fork: neither the thread nor an SQLite connection survives one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from postwake.errors import PostwakeError, StoreUnavailableError
-from postwake.store.connection import Synchronous, WriteLock, open_writer
+from postwake.errors import StoreUnavailableError
+from postwake.store.connection import Synchronous, WriteLock, file_identity, open_writer
 from postwake.store.transaction import Transaction, Transactions
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ MAX_GROUP = 128
 """Jobs in one transaction. At some 50 µs a job it stays under 10 ms, far below the 50 ms we promise others."""
 MAX_WAITING = 10_000
 IDLE_S = 1.0
+_JOB_ERRORS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+"""SQLite's complaints about what a job asked for; its other errors are about the store."""
 
 
 @dataclass(slots=True)
@@ -56,18 +59,21 @@ class Writer:
         self._transactions: Transactions | None = None
         self._dirty = False
         self._closed = False
+        self._closing = threading.Lock()
+        self._identity: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     def submit(self, job: Callable[[Transaction], T]) -> Future[T]:
         """Queue *job*; the future gives its result after the commit. Raises if the queue is full or closed."""
-        if self._closed:
-            raise StoreUnavailableError(f"{self.path}: the writer is closed")
         future: Future[T] = Future()
-        try:
-            self._queue.put_nowait((job, future))
-        except queue.Full:
-            raise StoreUnavailableError(f"{self.path}: {MAX_WAITING} writes are waiting already") from None
+        with self._closing:  # nothing comes behind the sentinel, where nobody would resolve it
+            if self._closed:
+                raise StoreUnavailableError(f"{self.path}: the writer is closed")
+            try:
+                self._queue.put_nowait((job, future))
+            except queue.Full:
+                raise StoreUnavailableError(f"{self.path}: {MAX_WAITING} writes are waiting already") from None
         return future
 
     @property
@@ -77,11 +83,14 @@ class Writer:
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Commit what waits, move the WAL into the file, close."""
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
-        self._thread.join(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        with contextlib.suppress(queue.Full):  # the store hangs: the process's end ends the thread
+            self._queue.put(None, timeout=timeout_s)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         running = True
@@ -108,18 +117,18 @@ class Writer:
         results: list[tuple[Future[Any], Any, Exception | None]] = []
         try:
             transactions = self._open()
-            with transactions.begin() as transaction:
+            with transactions.begin(self._busy_timeout_ms / 1000) as transaction:
                 for job, future in group:
                     try:
                         with transactions.savepoint(transaction):
                             results.append((future, job(transaction), None))
-                    except sqlite3.IntegrityError as error:
+                    except _JOB_ERRORS as error:
                         results.append((future, None, error))
                     except sqlite3.DatabaseError:
                         raise  # the store, not the job: nothing of this group stands
                     except Exception as error:  # noqa: BLE001 - belongs to the job's caller, who gets it through the future
                         results.append((future, None, error))
-        except (sqlite3.DatabaseError, PostwakeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told through the futures, and the thread lives on
             self._failed(group, error)
             return
         self.stats.commits += 1
@@ -144,9 +153,14 @@ class Writer:
             self._transactions = None
 
     def _open(self) -> Transactions:
+        identity = file_identity(self.path)
+        if self._transactions is not None and identity != self._identity:
+            self._transactions.close()
+            self._transactions = None
         if self._transactions is None:
             connection = open_writer(self.path, busy_timeout_ms=self._busy_timeout_ms, synchronous=self._synchronous)
             self._transactions = Transactions(connection, WriteLock(self.path))
+            self._identity = identity
         return self._transactions
 
     def _idle(self) -> None:

@@ -1,0 +1,42 @@
+"""Text that SQLite can hold and everybody can read back.
+
+A subject or a user agent is written by strangers. SQLite refuses lone surrogates (they are no UTF-8), and a NUL ends
+the string for its own functions, its shell and every C program that opens the file. Both become U+FFFD.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from postwake.events import Event
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return *text* with each NUL and lone surrogate replaced by U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def storable_event(event: Event) -> Event:
+    """Return *event* with every string in it :func:`storable`; the very same object if they are already."""
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        clean = _clean(value)
+        if clean is not value:
+            changed[field.name] = clean
+    return dataclasses.replace(event, **changed) if changed else event
+
+
+def _clean(value: Any) -> Any:
+    """Return *value* itself if there is nothing to replace in it."""
+    if isinstance(value, str):
+        return storable(value) if _UNSTORABLE.search(value) else value
+    if isinstance(value, tuple) and any(_UNSTORABLE.search(item) for item in value):
+        return tuple(map(storable, value))
+    if isinstance(value, dict) and any(_UNSTORABLE.search(f"{key}{item}") for key, item in value.items()):
+        return {storable(key): _clean(item) for key, item in value.items()}
+    return value
