@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from postwake.config import Config
 from postwake.events import Accepted, Direction, Event, Requeued
@@ -108,9 +108,9 @@ class Handler:
 
     def _rewrite(self, envelope: Envelope, direction: Direction, domain: str) -> Handled:
         tracking = self.config.tracking_for(domain)
-        plan = make_plan(self.config, domain)
-        privacy = effective_privacy(Privacy.parse(tracking.privacy), envelope.fields)
         alone = len({recipient.lower() for recipient in envelope.recipients}) == 1
+        plan = replace(make_plan(self.config, domain), shared=not alone)
+        privacy = effective_privacy(Privacy.parse(tracking.privacy), envelope.fields)
         mint = TokenMint(self._keys, tracking.url, envelope.tracking_id, 1 if alone else 0, privacy)
         rewritten = rewrite(envelope.fields, envelope.body, plan, mint)
         changes = rewritten.header_changes

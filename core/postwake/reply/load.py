@@ -10,7 +10,7 @@ from postwake.reply.rules import RuleError
 
 
 def load_classifier(user_rules: Path | None) -> Classifier:
-    """Return the classifier, the rules of the file *user_rules* tried first; :class:`ConfigError` lists what is wrong."""
+    """Return the classifier, the rules in *user_rules* tried first; :class:`ConfigError` lists what is wrong."""
     try:
         return default_classifier(user_rules)
     except RuleError as error:

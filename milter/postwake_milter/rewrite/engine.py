@@ -43,6 +43,8 @@ class Plan:
     skip_unsubscribe: bool = True
     allow_dkim_signed: bool = False
     list_unsubscribe: Literal["off", "add", "wrap"] = "off"
+    shared: bool = False
+    """Several recipients get this body: one-click unsubscribing could not say who left, so it is never offered."""
     max_message_bytes: int = 10_485_760
 
 
@@ -188,7 +190,7 @@ def _wanted(plan: Plan, control: Control) -> tuple[bool, bool, bool]:
 
 
 def _list_unsubscribe_mode(plan: Plan, control: Control) -> Literal["off", "add", "wrap"]:
-    if control.privacy is Privacy.OFF or control.unsubscribe is False:
+    if control.privacy is Privacy.OFF or control.unsubscribe is False or plan.shared:
         return "off"
     if control.unsubscribe and plan.list_unsubscribe == "off":
         return "add"

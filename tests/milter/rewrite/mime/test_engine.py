@@ -414,3 +414,16 @@ def test_reasons_are_documented() -> None:
     for name, sentence in reasons.UNTRACKED_REASONS.items():
         assert f'"{name}"' in text, name
         assert sentence.endswith(".")
+
+
+def test_shared_body_offers_no_unsubscribing(mint: Mint) -> None:
+    """A body that several recipients share gets no one-click address, whoever asks: it could not say who left."""
+    fields = [(b"Content-Type", b" text/html"), (b"X-Track-Unsubscribe", b" yes")]
+    body = b'<html><body><a href="https://shop.example.com/">x</a></body></html>\r\n'
+
+    alone = rewrite(fields, body, Plan(list_unsubscribe="wrap"), mint)
+    shared = rewrite(fields, body, Plan(list_unsubscribe="wrap", shared=True), mint)
+
+    assert b"List-Unsubscribe" in {change.name for change in alone.header_changes}
+    assert b"List-Unsubscribe" not in {change.name for change in shared.header_changes}
+    assert shared.tracked
