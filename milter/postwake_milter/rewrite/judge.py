@@ -39,6 +39,8 @@ _NOT_SHOWN: Final = frozenset(
 _TABLE: Final = frozenset(("table", "tbody", "thead", "tfoot", "tr"))
 """Browsers move an image that stands directly in these ahead of the table, and text by whether it is blank as a whole:
 where there is text on either side, cutting it in two could move some of it elsewhere."""
+_RESOURCE_LIMIT = 114
+"""libxml2's XML_ERR_RESOURCE_LIMIT: it gave up half-way. lxml names it only from 6.1 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _parse(html: bytes) -> Any:
     except (etree.XMLSyntaxError, ValueError):
         return None
     last_error = parser.error_log.last_error
-    if last_error is not None and last_error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT:
+    if last_error is not None and last_error.type == _RESOURCE_LIMIT:
         return None
     return root
 
