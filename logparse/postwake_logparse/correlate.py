@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from postwake.events import Direction, EventType, State
+from postwake.store.accepted import MERGES
 from postwake.store.bulk import Bulk, DeliveryRow, MessageRow
 from postwake.store.counting import (
     Cohort,
@@ -122,12 +123,14 @@ class Correlator:
         self._closed: OrderedDict[str, QueueEntry] = OrderedDict()
         self._messages: dict[int, MessageRow] = {}
         self._last_row = 0
+        self._merges: str | None = None
         self._gone: list[int] = []
         self._touched: list[QueueEntry] = []
 
     def apply(self, transaction: Transaction, records: Iterable[Record]) -> None:
         """Write what *records* say, within *transaction*."""
         self._transaction = transaction
+        self._forget_what_changed()
         self._rollup = transaction.rollup
         self._outcomes.begin(transaction)
         self._pick_up_rows()
@@ -137,6 +140,14 @@ class Correlator:
             handlers[type(record)](record)
         self._bulk.flush()
         self._write_queue()
+
+    def _forget_what_changed(self) -> None:
+        """Read everything anew when rows from a spool have completed messages that are remembered here."""
+        row = self._transaction.execute("SELECT value FROM meta WHERE key = ?", (MERGES,)).fetchone()
+        merges = row[0] if row is not None else ""
+        if self._merges is not None and merges != self._merges:
+            self.reset()
+        self._merges = merges
 
     # Queue IDs
 

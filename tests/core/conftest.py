@@ -114,7 +114,7 @@ def apply(transactions: Transactions) -> Callable[..., None]:
 @pytest.fixture
 def ask(store: Path) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
     """Run a query with plain sqlite3, which knows nothing of Postwake."""
-    connection = sqlite3.connect(store)
+    connection = sqlite3.connect(store, isolation_level=None)
 
     def run(sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return connection.execute(sql, values).fetchall()

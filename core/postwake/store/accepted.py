@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 
 from postwake.events import Accepted, Direction, EventType, Requeued, State
-from postwake.store.counting import Cohort, count_delivery, count_event, count_message, load_cohort, recount_message
+from postwake.store.counting import (
+    Cohort,
+    count_delivery,
+    count_event,
+    count_message,
+    load_cohort,
+    recount_events,
+    recount_message,
+)
 from postwake.store.schema import DAY_US
 from postwake.store.transaction import Transaction
 
@@ -42,6 +50,11 @@ _INSERT = f"INSERT INTO message ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' *
 _UPDATE = f"UPDATE message SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?"
 
 
+MERGES = "late_rows_merged"
+"""The key in ``meta`` that counts rows which came so late that the log had made the message already. Whoever keeps
+messages in memory (the log parser) reads them anew when it has changed."""
+
+
 def apply_accepted(transaction: Transaction, event: Accepted) -> None:
     """Write the message, its deliveries and its event. Applying the same event twice writes it once."""
     known = transaction.execute(
@@ -49,57 +62,92 @@ def apply_accepted(transaction: Transaction, event: Accepted) -> None:
     ).fetchone()
     if known is not None and known[1] is not None:
         return
-    message = known[0] if known is not None else _met_by_log(transaction, event)
-    tracked_of = transaction.rollup
-    if message is None:
-        message = int(transaction.execute(_INSERT, _row(event)).fetchone()[0])
-        cohort = Cohort(message, event.at_us, event.direction, event.domain, event.tag)
-        kind = EventType.RECEIVED if event.direction is Direction.INBOUND else EventType.ACCEPTED
-        transaction.execute("INSERT INTO event (at_us, type, message) VALUES (?, ?, ?)", (event.at_us, kind, message))
-        transaction.execute(
-            "INSERT INTO queue (queue_id, at_us, message) VALUES (?, ?, ?)", (event.queue_id, event.at_us, message)
-        )
-        count_event(tracked_of, event.at_us, kind.label, cohort)
-        count_message(tracked_of, cohort)
-        _add_deliveries(transaction, cohort, event, known={})
+    stub = None if known is None else int(known[0])
+    met = _met_by_log(transaction, event)
+    if stub is None and met is None:
+        _insert(transaction, event)
     else:
-        recount_message(transaction, load_cohort(transaction, message), -1)
-        transaction.execute(_UPDATE, (*_row(event), message))
-        cohort = load_cohort(transaction, message)
-        rows = transaction.execute(
-            "SELECT recipient, original_recipient, id FROM delivery WHERE message = ?", (message,)
-        )
-        known_ids = {}
-        for recipient, original, delivery in rows:
-            known_ids[(original or recipient).lower()] = delivery
-            known_ids.setdefault(recipient.lower(), delivery)
-        recount_message(transaction, cohort, 1)
-        if known is not None:  # a stub that a hit made: the mail is still to come through the log
-            transaction.execute(
-                "INSERT INTO queue (queue_id, at_us, message) VALUES (?, ?, ?)", (event.queue_id, event.at_us, message)
-            )
-            transaction.execute(
-                "INSERT INTO event (at_us, type, message) VALUES (?, ?, ?)", (event.at_us, EventType.ACCEPTED, message)
-            )
-            count_event(tracked_of, event.at_us, EventType.ACCEPTED.label, cohort)
-        _add_deliveries(transaction, cohort, event, known_ids)
+        _fill_in(transaction, event, stub, met)
     if event.untracked_reason:
-        tracked_of.add("event", event.at_us, "untracked", dimension="reason", key=event.untracked_reason)
+        transaction.rollup.add("event", event.at_us, "untracked", dimension="reason", key=event.untracked_reason)
     elif event.tracked:
-        tracked_of.add("event", event.at_us, "tracked", dimension="reason")
+        transaction.rollup.add("event", event.at_us, "tracked", dimension="reason")
+
+
+def _insert(transaction: Transaction, event: Accepted) -> None:
+    message = int(transaction.execute(_INSERT, _row(event)).fetchone()[0])
+    cohort = Cohort(message, event.at_us, event.direction, event.domain, event.tag)
+    kind = _kind(event)
+    transaction.execute("INSERT INTO event (at_us, type, message) VALUES (?, ?, ?)", (event.at_us, kind, message))
+    _insert_queue(transaction, event, message)
+    count_event(transaction.rollup, event.at_us, kind.label, cohort)
+    count_message(transaction.rollup, cohort)
+    for recipient in _add_deliveries(transaction, message, event):
+        count_delivery(transaction.rollup, cohort, recipient, State.QUEUED)
+
+
+def _fill_in(transaction: Transaction, event: Accepted, stub: int | None, met: int | None) -> None:
+    """Complete what is there of a message whose row waited in a spool: a stub that a hit made, the log's, or both."""
+    message = met if met is not None else stub
+    assert message is not None
+    for number in (stub, met):
+        if number is not None:
+            before = load_cohort(transaction, number)
+            recount_message(transaction, before, -1)
+            recount_events(transaction, before, -1)
+    if met is not None and stub is not None:  # delivered and opened before the row came: two halves of one message
+        for table in ("event", "engagement"):
+            transaction.execute(f"UPDATE {table} SET message = ? WHERE message = ?", (met, stub))
+        transaction.execute("DELETE FROM message WHERE id = ?", (stub,))
+    transaction.execute(_UPDATE, (*_row(event), message))
+    kind = _kind(event)
+    if met is None:  # the mail is still to come through the log
+        _insert_queue(transaction, event, message)
+        transaction.execute("INSERT INTO event (at_us, type, message) VALUES (?, ?, ?)", (event.at_us, kind, message))
+    else:
+        transaction.execute(
+            "UPDATE event SET type = ? WHERE message = ? AND type IN (?, ?)",
+            (kind, message, EventType.ACCEPTED, EventType.RECEIVED),
+        )
+        transaction.execute(
+            "INSERT INTO meta (key, value) VALUES (?, '1') ON CONFLICT DO UPDATE SET value = CAST(value AS INTEGER) + 1",
+            (MERGES,),
+        )
+    _add_deliveries(transaction, message, event)
+    transaction.execute(
+        "UPDATE event SET delivery = (SELECT id FROM delivery WHERE delivery.message = event.message AND idx = recipient_idx)"
+        " WHERE message = ? AND delivery IS NULL AND recipient_idx > 0",
+        (message,),
+    )
+    cohort = load_cohort(transaction, message)
+    recount_message(transaction, cohort, 1)
+    recount_events(transaction, cohort, 1)
 
 
 def apply_requeued(transaction: Transaction, event: Requeued) -> None:
-    """Let the new queue ID stand for the message that carries our stamp."""
+    """Let the new queue ID stand for the message that carries our stamp. Twice is once."""
     found = transaction.execute("SELECT id FROM message WHERE tracking_id = ?", (event.tracking_id,)).fetchone()
     if found is None:
         return  # stamped by another server: the log will make a message of it
     row = (event.queue_id, event.at_us, found[0])
-    if (
-        transaction.execute("SELECT 1 FROM queue WHERE queue_id = ? AND at_us = ? AND message = ?", row).fetchone()
-        is None
-    ):
-        transaction.execute("INSERT INTO queue (queue_id, at_us, message) VALUES (?, ?, ?)", row)
+    # A row of its own, merged from the start: so the message is found by its second queue ID for ever, and a replay
+    # is recognised after the queue has let go of it.
+    if transaction.execute(
+        "SELECT 1 FROM message WHERE queue_id = ? AND at_us = ? AND merged_into = ?", row
+    ).fetchone():
+        return
+    transaction.execute("INSERT INTO message (queue_id, at_us, merged_into) VALUES (?, ?, ?)", row)
+    transaction.execute("INSERT INTO queue (queue_id, at_us, message) VALUES (?, ?, ?)", row)
+
+
+def _kind(event: Accepted) -> EventType:
+    return EventType.RECEIVED if event.direction is Direction.INBOUND else EventType.ACCEPTED
+
+
+def _insert_queue(transaction: Transaction, event: Accepted, message: int) -> None:
+    transaction.execute(
+        "INSERT INTO queue (queue_id, at_us, message) VALUES (?, ?, ?)", (event.queue_id, event.at_us, message)
+    )
 
 
 def _met_by_log(transaction: Transaction, event: Accepted) -> int | None:
@@ -107,13 +155,21 @@ def _met_by_log(transaction: Transaction, event: Accepted) -> int | None:
     day = event.at_us // DAY_US
     row = transaction.execute(
         "SELECT id FROM message WHERE at_us / 86400000000 IN (?, ?, ?) AND queue_id = ? AND tracking_id IS NULL"
-        " AND abs(at_us - ?) < ? ORDER BY abs(at_us - ?) LIMIT 1",
+        " AND merged_into IS NULL AND abs(at_us - ?) < ? ORDER BY abs(at_us - ?) LIMIT 1",
         (day - 1, day, day + 1, event.queue_id, event.at_us, _NEAR_US, event.at_us),
     ).fetchone()
     return None if row is None else int(row[0])
 
 
-def _add_deliveries(transaction: Transaction, cohort: Cohort, event: Accepted, known: dict[str, int]) -> None:
+def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> list[str]:
+    """Insert the deliveries that are not there yet, number those that are; return the recipients of the new ones."""
+    known: dict[str, int] = {}
+    for recipient, original, delivery in transaction.execute(
+        "SELECT recipient, original_recipient, id FROM delivery WHERE message = ?", (message,)
+    ):
+        known[(original or recipient).lower()] = delivery
+        known.setdefault(recipient.lower(), delivery)
+    new = []
     seen: set[str] = set()
     for index, recipient in enumerate(event.recipients, 1):
         key = recipient.lower()
@@ -125,9 +181,10 @@ def _add_deliveries(transaction: Transaction, cohort: Cohort, event: Accepted, k
             continue
         transaction.execute(
             "INSERT INTO delivery (message, recipient, idx, state, at_us) VALUES (?, ?, ?, ?, ?)",
-            (cohort.message, recipient, index, State.QUEUED, event.at_us),
+            (message, recipient, index, State.QUEUED, event.at_us),
         )
-        count_delivery(transaction.rollup, cohort, recipient, State.QUEUED)
+        new.append(recipient)
+    return new
 
 
 def _row(event: Accepted) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from postwake.events import Direction, State
+from postwake.events import Direction, EventType, State, Who
 from postwake.store.rollup import Rollup
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
@@ -78,6 +78,39 @@ def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None
     for measure, n in zip(measures, engaged, strict=True):
         if n:
             count_cohort(rollup, measure, cohort, n=sign * n)
+
+
+_COUNTED = {
+    **dict.fromkeys((EventType.SENT, EventType.DEFERRED, EventType.BOUNCED, EventType.EXPIRED), True),
+    **dict.fromkeys((EventType.ACCEPTED, EventType.RECEIVED, EventType.REJECTED, EventType.DELETED), False),
+    **dict.fromkeys((EventType.OPENED, EventType.CLICKED, EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED), False),
+}
+"""Types that are counted when they happen, and whether under the recipient's domain too."""
+
+
+def recount_events(transaction: Transaction, cohort: Cohort, sign: int) -> None:
+    """Count the stored events of a message into (or with *sign* -1 out of) the dimensions its cohort belongs to.
+
+    For the same rare moments as :func:`recount_message`: the message's domain, tag or direction is known only now.
+    """
+    rows = transaction.execute(
+        "SELECT event.at_us, type, who, delivery.recipient, reply.category, reply.kind FROM event"
+        " LEFT JOIN delivery ON delivery.id = event.delivery LEFT JOIN reply ON reply.id = event.reply"
+        " WHERE event.message = ?",
+        (cohort.message,),
+    ).fetchall()
+    for at_us, number, who, recipient, category, kind in rows:
+        event = EventType(number)
+        if event not in _COUNTED:
+            continue
+        measure = event.label
+        if event in (EventType.OPENED, EventType.CLICKED):
+            measure = f"{measure}.{Who(who).label}"
+        under = (recipient or "") if _COUNTED[event] else ""
+        count_event(transaction.rollup, at_us, measure, cohort, recipient=under, n=sign)
+        if category is not None and cohort.direction is not Direction.INBOUND:
+            transaction.rollup.add("event", at_us, measure, sign, dimension="category", key=category)
+            transaction.rollup.add("event", at_us, measure, sign, dimension="kind", key=kind or "unknown")
 
 
 def load_cohort(transaction: Transaction, message: int) -> Cohort:

@@ -111,18 +111,31 @@ def with_engagement(transaction: Transaction, cohort: Cohort, recipient: int, ch
 def _engage(transaction: Transaction, cohort: Cohort, hit: Hit) -> None:
     key = (cohort.message, hit.recipient)
     transaction.execute("INSERT INTO engagement (message, recipient_idx) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
-    if hit.type is EventType.UNSUBSCRIBED:
-        change = "unsubscribed_us = coalesce(unsubscribed_us, ?3)"
-    elif hit.type is EventType.RESUBSCRIBED:
-        change = "unsubscribed_us = NULL"
+    value: int | None
+    if hit.type in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED):
+        change, value = "unsubscribed_us = ?3", _unsubscribed_us(transaction, *key)
     else:
         counter = _COUNTER[hit.type, hit.who]
         first = "first_open_us" if hit.type is EventType.OPENED else "first_click_us"
-        change = f"{counter} = {counter} + 1, {first} = min(coalesce({first}, ?3), ?3)"
-    # `?3 = ?3` binds the third parameter in the branch that does not use it.
-    transaction.execute(
-        f"UPDATE engagement SET {change} WHERE message = ?1 AND recipient_idx = ?2 AND ?3 = ?3", (*key, hit.at_us)
-    )
+        change, value = f"{counter} = {counter} + 1, {first} = min(coalesce({first}, ?3), ?3)", hit.at_us
+    transaction.execute(f"UPDATE engagement SET {change} WHERE message = ?1 AND recipient_idx = ?2", (*key, value))
+
+
+def _unsubscribed_us(transaction: Transaction, message: int, recipient: int) -> int | None:
+    """Return since when the reader has been unsubscribed, None if they are not.
+
+    From all that happened, in the order it happened: what a spool brings comes late, and the last word counts.
+    """
+    since_us: int | None = None
+    for at_us, kind in transaction.execute(
+        "SELECT at_us, type FROM event WHERE message = ? AND recipient_idx = ? AND type IN (?, ?) ORDER BY at_us, id",
+        (message, recipient, EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED),
+    ):
+        if kind == EventType.RESUBSCRIBED:
+            since_us = None
+        elif since_us is None:
+            since_us = at_us
+    return since_us
 
 
 def _message(transaction: Transaction, hit: Hit) -> int | None:

@@ -14,42 +14,40 @@ from postwake.tracking_id import parse_tracking_id
 
 Row = dict[str, Any]
 
+_MAX_HOPS = 20
+_FAILED = "4, 5, 6"
+"""DEFERRED, BOUNCED, EXPIRED, written as the partial index writes them, or SQLite would not see that it applies."""
+
 
 def find_messages(connection: sqlite3.Connection, what: str, limit: int = 20) -> list[int]:
     """Return the messages that *what* names, newest first: tracking ID, queue ID, Message-ID or an address."""
     what = what.strip()
     tracking_id = parse_tracking_id(what)
     if tracking_id is not None:
-        rows = connection.execute("SELECT id FROM message WHERE tracking_id = ?", (tracking_id,)).fetchall()
-        if rows:
-            return _last_hops(connection, [row[0] for row in rows])
-    days = _days(connection)
+        row = connection.execute("SELECT id FROM message WHERE tracking_id = ?", (tracking_id,)).fetchone()
+        if row:
+            return _last_hops(connection, [row[0]])
     bare = what.strip("<>")
-    found = [
-        *_probe(connection, "message", "queue_id", what, days, limit),
-        *_probe(connection, "message", "message_id", bare, days, limit),
-    ]
+    found = [*_probe(connection, "queue_id", what, limit), *_probe(connection, "message_id", bare, limit)]
     if "@" in bare and not found:
-        found = [
-            row[0]
-            for day in days
-            for row in connection.execute(
+        for day in _days(connection, "delivery", "delivery_recipient"):
+            named = connection.execute(
                 "SELECT DISTINCT message FROM delivery WHERE at_us / 86400000000 = ? AND recipient = ? COLLATE NOCASE"
                 " ORDER BY message DESC LIMIT ?",
                 (day, bare, limit),
             )
-        ][:limit]
+            found += [row[0] for row in named]
+            if len(found) >= limit:
+                break
     return _last_hops(connection, found)[:limit]
 
 
-def _probe(
-    connection: sqlite3.Connection, table: str, column: str, value: str, days: list[int], limit: int
-) -> list[int]:
+def _probe(connection: sqlite3.Connection, column: str, value: str, limit: int) -> list[int]:
     # One look a day: the index begins with it (see the schema), newest first.
     found: list[int] = []
-    for day in days:
+    for day in _days(connection, "message", f"message_{column}"):
         rows = connection.execute(
-            f"SELECT id FROM {table} WHERE at_us / 86400000000 = ? AND {column} = ? AND {column} IS NOT NULL ORDER BY id DESC LIMIT ?",
+            f"SELECT id FROM message WHERE at_us / 86400000000 = ? AND {column} = ? AND {column} IS NOT NULL ORDER BY id DESC LIMIT ?",
             (day, value, limit),
         )
         found += [row[0] for row in rows]
@@ -58,21 +56,37 @@ def _probe(
     return found
 
 
-def _days(connection: sqlite3.Connection) -> list[int]:
-    first, last = connection.execute(
-        "SELECT min(at_us / 86400000000), max(at_us / 86400000000) FROM message"
-    ).fetchone()
-    if first is None:
-        return []
-    return list(range(last, first - 1, -1))
+def _days(connection: sqlite3.Connection, table: str, index: str) -> Iterator[int]:
+    """Yield the days that *table* has rows of, newest first, in one step of its index each.
+
+    Not a range from the first to the last: one line with a wild year in it would make that a million days long.
+    """
+    condition = " AND message_id IS NOT NULL" if index == "message_message_id" else ""
+    before = 2**62
+    while True:
+        row = connection.execute(
+            f"SELECT at_us / 86400000000 FROM {table} INDEXED BY {index} WHERE at_us / 86400000000 < ?{condition}"
+            " ORDER BY at_us / 86400000000 DESC LIMIT 1",
+            (before,),
+        ).fetchone()
+        if row is None:
+            return
+        before = row[0]
+        yield before
 
 
 def _last_hops(connection: sqlite3.Connection, messages: list[int]) -> list[int]:
     """Replace messages that turned out to be part of another by that other; keep the order, drop repetitions."""
     found: dict[int, None] = {}
     for number in messages:
-        row = connection.execute("SELECT merged_into FROM message WHERE id = ?", (number,)).fetchone()
-        found[row[0] if row and row[0] is not None else number] = None
+        last = number
+        for _ in range(_MAX_HOPS):
+            row = connection.execute("SELECT merged_into FROM message WHERE id = ?", (last,)).fetchone()
+            if row is None or row[0] is None:
+                break
+            last = row[0]
+        if row is not None:  # else what it was merged into was purged
+            found[last] = None
     return list(found)
 
 
@@ -225,44 +239,23 @@ def _add(found: Report, basis: str, measure: str, n: int) -> None:
 
 def worst_replies(connection: sqlite3.Connection, since_us: int, until_us: int, limit: int = 10) -> list[Row]:
     """Return the commonest replies of failed attempts in a period, with their verdicts and counts."""
-    first, last = _event_range(connection, since_us, until_us)
     rows = connection.execute(
-        "SELECT reply.text, reply.code, reply.dsn, reply.kind, reply.fault, reply.category, reply.provider, reply.rule, count(*) AS n"
-        " FROM event JOIN reply ON reply.id = event.reply"
-        " WHERE event.id BETWEEN ? AND ? AND event.at_us >= ? AND event.at_us < ? AND event.type IN (?, ?, ?)"
-        " GROUP BY reply.id ORDER BY n DESC LIMIT ?",
-        (first, last, since_us, until_us, EventType.DEFERRED, EventType.BOUNCED, EventType.EXPIRED, limit),
+        "SELECT reply.text, reply.code, reply.dsn, reply.kind, reply.fault, reply.category, reply.provider, reply.rule, n"
+        " FROM (SELECT reply, count(*) AS n FROM event INDEXED BY event_failed"
+        f"  WHERE type IN ({_FAILED}) AND at_us >= ? AND at_us < ? AND reply IS NOT NULL GROUP BY reply) AS failed"
+        " JOIN reply ON reply.id = failed.reply ORDER BY n DESC, reply.id LIMIT ?",
+        (since_us, until_us, limit),
     )
     return [dict(row) for row in rows]
-
-
-def _event_range(connection: sqlite3.Connection, since_us: int, until_us: int) -> tuple[int, int]:
-    """Return event numbers that a period lies between: numbers grow with time, but for lines that came late."""
-    highest = connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()[0]
-    margin_us = DAY_US
-
-    def at(number: int) -> int:
-        row = connection.execute("SELECT at_us FROM event WHERE id >= ? ORDER BY id LIMIT 1", (number,)).fetchone()
-        return int(row[0]) if row else until_us
-
-    def first_after(time_us: int) -> int:
-        low, high = 0, highest + 1
-        while low < high:
-            middle = (low + high) // 2
-            if at(middle) < time_us:
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-    return first_after(since_us - margin_us), first_after(until_us + margin_us)
 
 
 def unclassified_replies(connection: sqlite3.Connection, limit: int = 100) -> list[Row]:
     """Return the replies of failed attempts that no rule knew, commonest first."""
     rows = connection.execute(
-        "SELECT reply.text, count(*) AS n FROM event JOIN reply ON reply.id = event.reply WHERE reply.category = 'unclassified'"
-        " GROUP BY reply.text ORDER BY n DESC LIMIT ?",
+        "SELECT reply.text, sum(failed.n) AS n FROM (SELECT reply, count(*) AS n FROM event INDEXED BY event_failed"
+        f"  WHERE type IN ({_FAILED}) GROUP BY reply) AS failed"
+        " JOIN reply ON reply.id = failed.reply WHERE reply.category = 'unclassified'"
+        " GROUP BY reply.text ORDER BY 2 DESC, reply.text LIMIT ?",
         (limit,),
     )
     return [dict(row) for row in rows]

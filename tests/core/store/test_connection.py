@@ -35,7 +35,7 @@ def test_a_newer_schema(opener: Opener, store: Path) -> None:
     """A file from a later release is refused with the advice to install it, exit status 78, and left alone."""
     set_version(store, schema.version() + 1)
     before = store.read_bytes()
-    with pytest.raises(ConfigError, match="newer.*install the newer release") as caught:
+    with pytest.raises(ConfigError, match=r"newer.*install the newer release") as caught:
         opener(store)
     assert caught.value.exit_status == 78
     with pytest.raises(ConfigError, match="newer"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from postwake.store.dictionary import StoredReply, cut_variable
-from postwake.store.transaction import Transactions
+from postwake.store.transaction import Transaction, Transactions
 
 reply_texts = st.lists(
     st.sampled_from(
@@ -38,8 +39,6 @@ def test_cutting_is_reversible(text: str) -> None:
 @settings(max_examples=100, deadline=None)
 def test_cutting_is_reversible_in_sql(text: str) -> None:
     """SQLite's replace(), which the views use, gives the text back too."""
-    import sqlite3
-
     cut, part = cut_variable(text)
     with sqlite3.connect(":memory:") as connection:
         found = connection.execute("SELECT replace(?1, '{}', coalesce(?2, '{}'))", (cut, part)).fetchone()[0]
@@ -101,12 +100,15 @@ def test_texts_live_once(transactions: Transactions, ask: Callable[..., list[Any
 
 def test_what_was_rolled_back_is_not_remembered(transactions: Transactions, ask: Callable[..., list[Any]]) -> None:
     """A number given out in a transaction or savepoint that failed is not used afterwards."""
-    with pytest.raises(KeyError), transactions.begin() as transaction:
-        transaction.urls.id("lost")
+
+    def fail(transaction: Transaction, text: str) -> None:
+        transaction.urls.id(text)
         raise KeyError
+
+    with pytest.raises(KeyError), transactions.begin() as transaction:
+        fail(transaction, "lost")
     with transactions.begin() as transaction:
         with pytest.raises(KeyError), transactions.savepoint(transaction):
-            transaction.urls.id("lost too")
-            raise KeyError
+            fail(transaction, "lost too")
         kept = [transaction.urls.id(text) for text in ("x", "lost", "lost too")]
     assert ask("SELECT id, text FROM url ORDER BY id") == list(zip(kept, ("x", "lost", "lost too"), strict=True))

@@ -49,6 +49,7 @@ class Blocker:
         self.begun, self.go_on = threading.Event(), threading.Event()
 
     def __call__(self, _: Transaction) -> None:
+        """Wait."""
         self.begun.set()
         assert self.go_on.wait(20)
 

@@ -1,0 +1,263 @@
+"""The milter's events: once, whatever came before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postwake.events import Accepted, Direction, EventType, Hit, Requeued, State, Who
+from postwake.store import queries
+from postwake.store.accepted import MERGES
+from postwake.store.bulk import Bulk
+from postwake.store.connection import open_reader
+from postwake.store.counting import Cohort, count_delivery, count_event, count_message
+from postwake.store.dictionary import StoredReply
+from postwake.store.transaction import Transactions
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+Make = Callable[..., Any]
+HOUR_US = 3_600_000_000
+
+
+@pytest.fixture
+def log_says(transactions: Transactions, noon_us: int) -> Callable[..., int]:
+    """Write a message as the log parser does that met it before the milter's row, each recipient's state given."""
+
+    def write(queue_id: str, states: dict[str, State], at_us: int = noon_us, originals: dict[str, str] | None = None):
+        with transactions.begin() as transaction:
+            bulk = Bulk(transaction)
+            row = bulk.new_message(Cohort(0, at_us, Direction.OUTBOUND, "bounce.example.com", ""))
+            row.queue_id = queue_id
+            count_message(transaction.rollup, row.cohort)
+            bulk.new_event(at_us, EventType.ACCEPTED, row.id)
+            count_event(transaction.rollup, at_us, "accepted", row.cohort)
+            for recipient, state in states.items():
+                delivery = bulk.new_delivery(row, recipient, at_us)
+                delivery.state = state
+                delivery.original_recipient = (originals or {}).get(recipient)
+                count_delivery(transaction.rollup, row.cohort, recipient, state)
+                if state in (State.SENT, State.BOUNCED):
+                    kind = EventType[state.name]
+                    reply = (
+                        StoredReply("no", 550, "5.1.1", "hard", "recipient", "bad-mailbox")
+                        if state is State.BOUNCED
+                        else StoredReply("ok", 250)
+                    )
+                    number = bulk.new_event(at_us, kind, row.id, delivery.id, reply=transaction.replies.id(reply))
+                    delivery.last_event = number
+                    count_event(transaction.rollup, at_us, kind.label, row.cohort, recipient=recipient)
+                    if reply.category:
+                        transaction.rollup.add("event", at_us, kind.label, dimension="category", key=reply.category)
+                        transaction.rollup.add("event", at_us, kind.label, dimension="kind", key="hard")
+            bulk.flush()
+        return row.id
+
+    return write
+
+
+def rollups(ask: Ask) -> dict[tuple[str, ...], int]:
+    """Return the all-time rollups that are not zero."""
+    rows = ask("SELECT basis, dimension, key, measure, n FROM rollup WHERE span = 'all' AND n <> 0")
+    return {row[:4]: row[4] for row in rows}
+
+
+def test_everything_is_stored(apply: Make, accepted: Make, ask: Ask) -> None:
+    """Every field of the event is in the message's row."""
+    apply(
+        accepted(
+            tag="weekly",
+            campaign="w47",
+            metadata={"a": "ü"},
+            size_bytes=5000,
+            client="host[192.0.2.1]",
+            sasl_username="news",
+            pixels=1,
+            links=7,
+            links_skipped={"mailto": 2},
+            parts_rewritten=1,
+            rewrite_us=900,
+        )
+    )
+    ((*row,),) = ask(
+        "SELECT direction, host, queue_id, message_id, sender, domain, recipients, subject, tag, campaign, metadata,"
+        " size_bytes, client, sasl_username, tracked, untracked_reason, privacy, pixels, links, links_skipped,"
+        " parts_rewritten, rewrite_us FROM message"
+    )
+    assert row == [
+        *(
+            1,
+            "mail",
+            "4F2A81B3C1",
+            "m1@example.com",
+            "news@example.com",
+            "example.com",
+            1,
+            "Subject 1",
+            "weekly",
+            "w47",
+        ),
+        *('{"a": "ü"}', 5000, "host[192.0.2.1]", "news", 1, None, 0, 1, 7, '{"mailto": 2}', 1, 900),
+    ]
+    assert ask("SELECT queue_id, message FROM queue") == [("4F2A81B3C1", 1)]
+
+
+def test_twice_is_once(apply: Make, accepted: Make, ask: Ask) -> None:
+    """The same event again changes nothing at all, whatever happened to the message meanwhile."""
+    apply(accepted(), accepted(2, untracked_reason="no-html", tracked=False))
+    tables = ("message", "delivery", "event", "queue", "rollup")
+    before = {table: ask(f"SELECT * FROM {table}") for table in tables}
+    apply(accepted(), accepted(2, untracked_reason="no-html", tracked=False))
+    assert {table: ask(f"SELECT * FROM {table}") for table in tables} == before
+
+
+def test_repeated_recipients(apply: Make, accepted: Make, ask: Ask) -> None:
+    """A recipient named twice, in whatever case, has one delivery, under the first index."""
+    apply(accepted(recipients=("a@example.net", "B@example.net", "A@EXAMPLE.net", "b@example.net", "c@example.net")))
+    assert ask("SELECT idx, recipient FROM delivery ORDER BY idx") == [
+        (1, "a@example.net"),
+        (2, "B@example.net"),
+        (5, "c@example.net"),
+    ]
+    assert rollups(ask)["cohort", "all", "", "queued"] == 3
+
+
+def test_inbound_is_counted_apart(apply: Make, accepted: Make, ask: Ask) -> None:
+    """Inbound mail is counted under "inbound" and in no other dimension, its reason apart."""
+    apply(accepted(direction=Direction.INBOUND, tag="x", tracked=False, untracked_reason="inbound"))
+    assert rollups(ask) == {
+        ("event", "inbound", "", "received"): 1,
+        ("event", "reason", "inbound", "untracked"): 1,
+        ("cohort", "inbound", "", "messages"): 1,
+        ("cohort", "inbound", "", "queued"): 1,
+    }
+    assert ask("SELECT type FROM event") == [(EventType.RECEIVED,)]
+
+
+@pytest.mark.parametrize("offset_us", [0, 59 * 60_000_000, -59 * 60_000_000])
+def test_late_after_the_log(
+    offset_us: int, log_says: Make, apply: Make, accepted: Make, ask: Ask, noon_us: int
+) -> None:
+    """A row that waited in the spool completes the message that the log has made: one message, its states kept."""
+    log_says("4F2A81B3C1", {"ann@example.net": State.SENT, "bob@example.net": State.BOUNCED}, noon_us + offset_us)
+    event = accepted(tag="weekly", recipients=("Ann@example.net", "bob@example.net", "cy@example.net"))
+    apply(event, event)
+    assert ask("SELECT id, tracking_id, subject, at_us FROM message") == [(1, event.tracking_id, "Subject 1", noon_us)]
+    assert ask("SELECT idx, recipient, state FROM delivery ORDER BY idx") == [
+        (1, "ann@example.net", State.SENT),
+        (2, "bob@example.net", State.BOUNCED),
+        (3, "cy@example.net", State.QUEUED),
+    ]
+    assert ask("SELECT count(*) FROM event WHERE type = ?", EventType.ACCEPTED) == [(1,)]
+    assert ask("SELECT value FROM meta WHERE key = ?", MERGES) == [("1",)]
+    found = rollups(ask)
+    for dimension, key in (("all", ""), ("sender_domain", "example.com"), ("tag", "weekly")):
+        assert {key_[3]: n for key_, n in found.items() if key_[:3] == ("cohort", dimension, key)} == {
+            "messages": 1,
+            "sent": 1,
+            "bounced": 1,
+            "queued": 1,
+        }
+        assert {key_[3]: n for key_, n in found.items() if key_[:3] == ("event", dimension, key)} == {
+            "accepted": 1,
+            "sent": 1,
+            "bounced": 1,
+        }
+    assert not [key for key in found if key[2] == "bounce.example.com"]
+    assert found["event", "category", "bad-mailbox", "bounced"] == 1
+
+
+def test_not_the_same_mail(log_says: Make, apply: Make, accepted: Make, ask: Ask, noon_us: int) -> None:
+    """A queue ID that was used an hour ago, and one that is part of another message, are other mail."""
+    log_says("4F2A81B3C1", {"ann@example.net": State.SENT}, noon_us - HOUR_US)
+    apply(accepted())
+    assert ask("SELECT count(*) FROM message") == [(2,)]
+    apply(Requeued(noon_us, accepted().tracking_id, "SECOND1234"))
+    apply(accepted(2, queue_id="SECOND1234"))
+    assert ask("SELECT count(*) FROM messages") == [(3,)]
+
+
+def test_late_and_the_log_says_inbound(log_says: Make, apply: Make, accepted: Make, ask: Ask) -> None:
+    """When the milter knows that the log's message was inbound, all that was counted moves to "inbound"."""
+    log_says("4F2A81B3C1", {"ann@example.net": State.BOUNCED})
+    apply(accepted(direction=Direction.INBOUND, tracked=False))
+    assert {key: n for key, n in rollups(ask).items() if key[1] != "inbound"} == {}
+    assert rollups(ask)["event", "inbound", "", "bounced"] == 1
+    assert ask("SELECT type FROM event ORDER BY id LIMIT 1") == [(EventType.RECEIVED,)]
+
+
+def test_late_after_a_hit(apply: Make, accepted: Make, hit: Make, ask: Ask) -> None:
+    """A reader who was faster than the spool: the stub becomes the message, the hit finds its recipient."""
+    apply(hit(1, who=Who.HUMAN), hit(2, EventType.UNSUBSCRIBED))
+    assert ask("SELECT queue_id, tracked FROM message") == [(None, 1)]
+    apply(accepted(tag="weekly"))
+    assert ask("SELECT id, queue_id, subject FROM message") == [(1, "4F2A81B3C1", "Subject 1")]
+    assert ask("SELECT recipient FROM opens") == [("ann@example.net",)]
+    assert ask("SELECT queue_id, message FROM queue") == [("4F2A81B3C1", 1)]
+    found = rollups(ask)
+    for dimension, key in (("all", ""), ("sender_domain", "example.com"), ("tag", "weekly")):
+        assert found["event", dimension, key, "opened.human"] == 1
+        assert found["event", dimension, key, "accepted"] == 1
+        assert found["cohort", dimension, key, "unsubscribed"] == 1
+        assert found["cohort", dimension, key, "messages"] == 1
+
+
+def test_late_after_the_log_and_a_hit(log_says: Make, apply: Make, accepted: Make, hit: Make, ask: Ask) -> None:
+    """Delivered and opened before the row came: the log's message and the hit's stub become one, counted once."""
+    log_says("4F2A81B3C1", {"ann@example.net": State.SENT})
+    apply(hit(1, who=Who.HUMAN), hit(2, EventType.CLICKED, who=Who.MACHINE, url="https://example.com/"))
+    assert ask("SELECT count(*) FROM message") == [(2,)]
+    apply(accepted(), accepted())
+    assert ask("SELECT id, queue_id, lower(hex(tracking_id)) FROM message") == [
+        (1, "4F2A81B3C1", accepted().tracking_id.hex())
+    ]
+    assert ask("SELECT recipient, state FROM delivery") == [("ann@example.net", State.SENT)]
+    assert ask("SELECT recipient FROM opens UNION ALL SELECT recipient FROM clicks") == [("ann@example.net",)] * 2
+    assert ask("SELECT message, opens_human, clicks_machine FROM engagement") == [(1, 1, 1)]
+    found = rollups(ask)
+    expected = {"messages": 1, "sent": 1, "opened_human": 1, "opened_any": 1, "clicked_any": 1}
+    assert {key[3]: n for key, n in found.items() if key[:3] == ("cohort", "all", "")} == expected
+    apply(hit(3))
+    assert ask("SELECT message, opens_unknown FROM engagement") == [(1, 1)]
+
+
+def test_an_alias_is_known_by_what_was_asked_for(log_says: Make, apply: Make, accepted: Make, ask: Ask) -> None:
+    """A recipient that the log knows under the address it led to gets the index, and no second delivery."""
+    log_says("4F2A81B3C1", {"joe@mailbox": State.SENT}, originals={"joe@mailbox": "ann@example.net"})
+    apply(accepted())
+    assert ask("SELECT idx, recipient, original_recipient FROM delivery") == [(1, "joe@mailbox", "ann@example.net")]
+
+
+def test_requeued(apply: Make, accepted: Make, ask: Ask, store: Path, noon_us: int) -> None:
+    """A second queue ID is the same message, is found by either for ever, and is noted once."""
+    again = Requeued(noon_us + 1_000_000, accepted().tracking_id, "SECOND1234")
+    apply(accepted(), again, again)
+    assert ask("SELECT queue_id, message FROM queue ORDER BY id") == [("4F2A81B3C1", 1), ("SECOND1234", 1)]
+    ask("DELETE FROM queue")
+    apply(again)
+    with closing(open_reader(store)) as connection:
+        assert queries.find_messages(connection, "SECOND1234") == [1]
+        assert queries.find_messages(connection, "4F2A81B3C1") == [1]
+    assert ask("SELECT count(*) FROM messages") == [(1,)]
+    assert rollups(ask)["cohort", "all", "", "messages"] == 1
+
+
+def test_requeued_with_anothers_stamp(apply: Make, tracking_id: Make, ask: Ask, noon_us: int) -> None:
+    """A stamp that is not ours is left to the log."""
+    apply(Requeued(noon_us, tracking_id(99), "SECOND1234"))
+    assert ask("SELECT * FROM queue") == ask("SELECT * FROM message") == []
+
+
+@pytest.mark.parametrize("at_us", [-1, -HOUR_US * 30, 0, 1, 2**62], ids=["before-1970", "days-before", "0", "1", "far"])
+def test_wild_times(
+    at_us: int, apply: Make, accepted: Callable[..., Accepted], hit: Callable[..., Hit], ask: Ask
+) -> None:
+    """A clock that is wrong by centuries is stored and counted in its own hour and day, below and above zero."""
+    apply(accepted(at_us=at_us, tracking_id=bytes(15) + b"1"), hit(tracking_id=bytes(15) + b"1", at_us=at_us))
+    hour_us, day_us = at_us - at_us % HOUR_US, at_us - at_us % (24 * HOUR_US)
+    assert {row[0] for row in ask("SELECT start_us FROM rollup WHERE span = 'hour'")} == {hour_us}
+    assert {row[0] for row in ask("SELECT start_us FROM rollup WHERE span = 'day'")} == {day_us}
+    assert len(ask("SELECT at FROM messages UNION ALL SELECT at FROM opens")) == 2
