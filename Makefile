@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver feedback console cli lab
 
-.PHONY: help demo test test-min lint type check bench clean apt
+.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz who-table clean apt
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,10 +37,36 @@ lint: $(VENV)/.installed ## Style, import arrows
 type: $(VENV)/.installed ## Types
 	$(BIN)/mypy
 
+test-min: ## The tests without the MTAs, with the oldest dependencies we say we work with
+	@sh contrib/install-packages.sh $(APT_TEST)
+	test -d .venv-min || python3 -m venv .venv-min
+	.venv-min/bin/pip install --quiet --disable-pip-version-check --constraint constraints-min.txt --editable '.[dev]'
+	.venv-min/bin/python -m pytest --ignore=tests/e2e
+
+bench: bench-milter bench-logparse bench-pixel ## All benchmarks against peers, each in one run
+
+bench-milter: $(VENV)/.installed ## Added latency and throughput beside OpenDKIM, a do-nothing milter, none
+	@sh contrib/install-packages.sh $(APT_TEST)
+	PYTHONPATH=lab $(PY) bench/milter.py
+
+bench-logparse: $(VENV)/.installed ## Log ingestion beside pflogsumm
+	@sh contrib/install-packages.sh $(APT_TEST)
+	PYTHONPATH=lab $(PY) bench/logparse.py
+
+bench-pixel: $(VENV)/.installed ## Recorded hits beside a static reply
+	@sh contrib/install-packages.sh $(APT_TEST)
+	PYTHONPATH=lab $(PY) bench/pixel.py
+
+fuzz: $(VENV)/.installed ## 10,000 mutated mails through the rewriting engine, judged by the standard library
+	$(PY) bench/fuzz_rewrite.py --inputs 10000
+
+who-table: $(VENV)/.installed ## How the labelled requests are judged: people, machines, unknown
+	$(PY) tests/pixelserver/confusion.py
+
 check: lint type test ## All of the above
 
 clean: ## Remove what make made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-min build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: docs
 docs: $(VENV)/.installed ## Write the pages that are made from the code
