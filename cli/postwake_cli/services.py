@@ -14,6 +14,7 @@ import click
 from postwake import config as configuration
 from postwake.service import Signals, notify, set_up_logging
 from postwake.store.connection import migrate_file
+from postwake_cli.progress import ProgressLine
 
 SERVICES = ("milter", "logparse", "pixelserver")
 RESTART_DELAY_S = 1.0
@@ -31,13 +32,64 @@ def milter(config_path: Path) -> None:
 
 
 @click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--backfill", is_flag=True, help="Read FILES, logs of the past, into the store and end.")
+@click.option(
+    "--mta", type=click.Choice(("postfix", "exim", "auto")), help="Whose logs FILES are. Default: as configured."
+)
+@click.option("--year", type=int, help="The year of each file's first line, for stamps that name none.")
+@click.option("--timezone", help="The zone of stamps that name none, such as Europe/Berlin. Default: as configured.")
 @click.pass_obj
-def logparse(config_path: Path) -> None:
-    """Follow the MTA's log and record what became of each delivery."""
+def logparse(
+    config_path: Path, files: tuple[Path, ...], backfill: bool, mta: str | None, year: int | None, timezone: str | None
+) -> None:
+    """Follow the MTA's log and record what became of each delivery.
+
+    With --backfill: read FILES, plain or compressed (.gz, .bz2, .xz, .zst), oldest first. It can be interrupted and
+    repeated: what was read of a file before, by a backfill or by following it, is not read again.
+    """
+    set_up_logging()
+    if backfill:
+        _backfill(config_path, files, mta, year, timezone)
+        return
+    if files or mta or year or timezone:
+        raise click.UsageError(
+            "FILES, --mta, --year and --timezone go with --backfill; the log to follow is configured."
+        )
     from postwake_logparse.daemon import run as run_logparse
 
-    set_up_logging()
     sys.exit(run_logparse(config_path))
+
+
+def _backfill(
+    config_path: Path, files: tuple[Path, ...], mta: str | None, year: int | None, timezone: str | None
+) -> None:
+    from postwake_logparse.backfill import Backfill, order_files
+    from postwake_logparse.daemon import make_correlator
+    from postwake_logparse.ingest import Ingester
+
+    if not files:
+        raise click.UsageError("--backfill needs at least one file.")
+    config = configuration.load(config_path)
+    zone = timezone or config.logparse.timezone or None
+    ordered = order_files(files, year=year, timezone=zone)
+    ingester = Ingester(config.store.path, make_correlator(config), busy_timeout_ms=config.store.busy_timeout_ms)
+    bar = ProgressLine(sys.stderr)
+    try:
+        summary = Backfill(
+            ordered, ingester, mta=mta or config.logparse.mta, year=year, timezone=zone, progress=bar.show
+        ).run()
+    finally:
+        bar.end()
+        ingester.close()
+    for problem in summary.errors:
+        click.echo(f"postwake: {problem}", err=True)
+    click.echo(
+        f"{summary.files} files ({summary.files_skipped} with nothing new), {summary.lines:,} lines,"
+        f" {summary.records:,} about mail, {summary.unparsed:,} not understood,"
+        f" {summary.seconds:.1f} s, {summary.lines / max(summary.seconds, 1e-9):,.0f} lines/s"
+    )
+    sys.exit(os.EX_DATAERR if summary.errors else 0)
 
 
 @click.command()

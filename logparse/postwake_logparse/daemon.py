@@ -20,18 +20,21 @@ Limits
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from postwake import config as configuration
 from postwake.config import Config
-from postwake.errors import StoreUnavailableError
-from postwake.metrics import StoreCollector, new_registry, serve
+from postwake.errors import PostwakeError, StoreUnavailableError
+from postwake.metrics import new_registry, serve
 from postwake.networks import Networks
 from postwake.reply.load import load_classifier
 from postwake.service import Signals, notify
 from postwake.store.connection import open_reader
+from postwake.store.store_metrics import StoreCollector
 from postwake_logparse.correlate import Correlator
 from postwake_logparse.detect import open_grammar
 from postwake_logparse.follow import Follower, open_source, source_name
@@ -42,13 +45,16 @@ from postwake_logparse.outcome import Outcomes
 log = logging.getLogger("postwake.logparse")
 
 
-def run(path: Path) -> int:
-    """Follow the log with the configuration at *path* until told to stop; return the exit status."""
+def run(path: Path, reasons: Iterable[str] = ()) -> int:
+    """Follow the log with the configuration at *path* until told to stop; return the exit status.
+
+    *reasons* are the untracked reasons there can be, which only the milter knows: their counts begin at 0.
+    """
     config = configuration.load(path)
     open_reader(config.store.path).close()  # a missing store or a wrong schema is said now
     ingester = Ingester(config.store.path, make_correlator(config), busy_timeout_ms=config.store.busy_timeout_ms)
     follower = Follower(
-        lambda cursor: open_source(config.logparse, cursor),
+        lambda cursor: open_source(config.logparse, cursor, ingested=ingester.backfilled),
         open_grammar(config.logparse.mta),
         ingester,
         name=source_name(config.logparse),
@@ -56,12 +62,13 @@ def run(path: Path) -> int:
         now_us=lambda: time.time_ns() // 1000,
     )
     registry = new_registry("logparse")
-    registry.register(LogCollector(follower, ingester))
-    registry.register(StoreCollector(config.store.path))
+    registry.register(LogCollector(follower, ingester, time.time))
+    registry.register(StoreCollector(config.store.path, config.tracking.sender_domains, reasons))
     stop_metrics = serve(config.metrics.logparse, registry)
     signals = Signals()
     stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(follower, stop), name="follow", daemon=True)
+    status = [os.EX_SOFTWARE]
+    thread = threading.Thread(target=_follow, args=(follower, stop, status), name="follow", daemon=True)
     thread.start()
     notify("READY=1")
     log.info("source=%s state=ready", follower.name)
@@ -70,7 +77,7 @@ def run(path: Path) -> int:
     thread.join(10)
     if stop_metrics is not None:
         stop_metrics()
-    return 0 if signals.stopping else 70
+    return 0 if signals.stopping or follower.ended else status[0]
 
 
 def make_correlator(config: Config) -> Correlator:
@@ -80,16 +87,22 @@ def make_correlator(config: Config) -> Correlator:
     return Correlator(Outcomes(classifier), networks.__contains__, frozenset(config.mta.local_domains))
 
 
-def _follow(follower: Follower, stop: threading.Event) -> None:
+def _follow(follower: Follower, stop: threading.Event, status: list[int]) -> None:
+    """Follow until told to stop; leave the exit status of what ended it in *status*."""
     complained_at = 0.0
     while not stop.is_set():
         try:
-            follower.step(timeout_s=1.0)
+            if not follower.step(timeout_s=1.0) and follower.ended:
+                break
         except StoreUnavailableError as error:
             if time.monotonic() - complained_at > 60:
                 log.warning("store=unavailable waiting=yes error=%s", error)
                 complained_at = time.monotonic()
             stop.wait(0.5)
+        except PostwakeError as error:
+            log.error("source=%s state=failed error=%s", follower.name, error)
+            status[0] = error.exit_status
+            break
         except Exception:
             log.exception("source=%s state=failed", follower.name)
             raise

@@ -13,27 +13,36 @@ from postwake_logparse.record import Record
 from postwake_logparse.source import Chunk, Cursor, Source
 from postwake_logparse.source_file import FileSource
 from postwake_logparse.source_journal import JournalSource
-from postwake_logparse.source_stream import socket_source
+from postwake_logparse.source_stream import StreamSource, socket_source, stdin_source
 from postwake_logparse.stamp import StampReader
 
 BLOCK_BYTES = 128 * 1024
 """Some thousand lines: under 20 ms of write lock, so that the other services are not kept waiting."""
 
 
-def open_source(settings: LogParse, cursor: Cursor | None) -> Source:
-    """Return the source that the configuration names, standing at *cursor*."""
+def open_source(
+    settings: LogParse, cursor: Cursor | None, *, ingested: Callable[[str], str | None] = lambda _file_id: None
+) -> Source:
+    """Return the source that the configuration names, standing at *cursor*.
+
+    *ingested* tells, by its ``file_id``, how far a backfill has read a file: see
+    :class:`~postwake_logparse.source_file.FileSource`.
+    """
     if settings.source == "journal":
         return JournalSource(cursor, start=settings.start, identifiers=settings.journal_identifiers)
     if settings.source == "socket":
-        return socket_source(settings.listen, cursor)
-    return FileSource(settings.path, cursor, start=settings.start)
+        return socket_source(settings.listen, cursor, datagram=settings.listen_type == "datagram")
+    if settings.source == "stdin":
+        return stdin_source(cursor)
+    return FileSource(
+        settings.path, cursor, start=settings.start, archive_dirs=settings.archive_dirs, ingested=ingested
+    )
 
 
 def source_name(settings: LogParse) -> str:
     """Return the name of that source, under which its cursor is stored."""
-    if settings.source == "journal":
-        return "journal:mail"
-    return f"socket:{settings.listen}" if settings.source == "socket" else f"file:{settings.path}"
+    names = {"journal": "journal:mail", "socket": f"socket:{settings.listen}", "stdin": "stdin"}
+    return names.get(settings.source, f"file:{settings.path}")
 
 
 class Follower:
@@ -79,6 +88,17 @@ class Follower:
         self._ingester.commit(records, chunk, self._clock.last_us)
         self._pending = None
         return True
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will never be more: standard input came to its end."""
+        return isinstance(self.source, StreamSource) and self.source.ended
+
+    def lag_bytes(self) -> int:
+        """Return how many bytes of the log are not in the store yet; another thread may ask, for metrics."""
+        source, pending = self.source, self._pending
+        unread = 0 if source is None else source.lag_bytes()
+        return unread + (0 if pending is None else len(pending[1].data))
 
     def close(self) -> None:
         """Close source and store."""

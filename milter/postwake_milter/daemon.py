@@ -37,7 +37,6 @@ from postwake.keyfile import read_keys
 from postwake.metrics import new_registry, serve
 from postwake.service import Signals, notify
 from postwake.store.connection import open_reader
-from postwake.store.spool import Spool
 from postwake.store.spool_metrics import SpoolCollector
 from postwake_milter.handle import Handler
 from postwake_milter.shared_stats import SharedStats
@@ -62,7 +61,7 @@ def run(path: Path) -> int:
         supervisor.start(number)
     registry = new_registry("milter")
     registry.register(stats)
-    registry.register(SpoolCollector(Spool(config.store.spool_dir, "milter")))
+    registry.register(SpoolCollector(config.store.spool_dir, "milter"))
     signals = Signals(supervisor.reload)
     try:
         stop_metrics = serve(config.metrics.milter, registry)
@@ -117,6 +116,7 @@ class _Supervisor:
                 continue
             log.error("worker=%d pid=%d state=died status=%d", number, process, os.waitstatus_to_exitcode(status))
             del self._workers[process]
+            self._stats.restarts += 1
             if time.monotonic() - started < RESTART_DELAY_S:
                 time.sleep(RESTART_DELAY_S)
             self.start(number)

@@ -10,12 +10,17 @@ import mmap
 import threading
 from collections.abc import Iterable, Iterator
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from postwake.store.recorder import Recorder
+from postwake.store.writer_metrics import WRITER_FIGURES, writer_families
 
 OUTCOMES = ("tracked", "untracked", "requeued", "unrecorded", "failed", "tempfailed")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_SLOTS = len(OUTCOMES) + len(BUCKETS_S) + 1 + 1  # outcomes, buckets with +Inf, sum of seconds
+_SUM = len(OUTCOMES) + len(BUCKETS_S) + 1  # behind the outcomes and the buckets, +Inf among them
+_WRITER = _SUM + 1
+_SLOTS = _WRITER + len(WRITER_FIGURES)
 
 
 class WorkerStats:
@@ -32,7 +37,12 @@ class WorkerStats:
         with self._lock:
             self._slots[OUTCOMES.index(outcome)] += 1
             self._slots[len(OUTCOMES) + bucket] += 1
-            self._slots[_SLOTS - 1] += seconds
+            self._slots[_SUM] += seconds
+
+    def note(self, recorder: Recorder) -> None:
+        """Copy the worker's *recorder*'s figures; only one thread may do so."""
+        for slot, figure in enumerate(WRITER_FIGURES, _WRITER):
+            self._slots[slot] = figure.read(recorder)
 
 
 class SharedStats(Collector):
@@ -43,6 +53,8 @@ class SharedStats(Collector):
         self._memory = mmap.mmap(-1, workers * _SLOTS * 8)
         self._view = memoryview(self._memory).cast("d")
         self._workers = workers
+        self.restarts = 0
+        """Workers that died and were started anew; written by the parent."""
 
     def worker(self, number: int) -> WorkerStats:
         """Return the slots of worker *number*; a worker started anew goes on counting where the last stopped."""
@@ -62,12 +74,17 @@ class SharedStats(Collector):
             messages.add_metric((outcome,), n)
         yield messages
         cumulated, buckets = 0.0, []
-        for bound, n in zip((*map(str, BUCKETS_S), "+Inf"), sums[len(OUTCOMES) : -1], strict=True):
+        for bound, n in zip((*map(str, BUCKETS_S), "+Inf"), sums[len(OUTCOMES) : _SUM], strict=True):
             cumulated += n
             buckets.append((bound, cumulated))
         yield HistogramMetricFamily(
             "postwake_milter_duration_seconds",
             "Time from end-of-message to our verdict.",
             buckets=buckets,
-            sum_value=sums[-1],
+            sum_value=sums[_SUM],
         )
+        yield GaugeMetricFamily("postwake_milter_workers", "Worker processes there should be.", value=self._workers)
+        yield CounterMetricFamily(
+            "postwake_milter_worker_restarts", "Workers that died and were started anew.", value=self.restarts
+        )
+        yield from writer_families(sums[_WRITER:])

@@ -54,7 +54,12 @@ def run_worker(listener: int, load: Load, stats: WorkerStats) -> None:
     libmilter = threading.Thread(target=serve, args=(listener, application), name="libmilter", daemon=True)
     libmilter.start()
     parent = os.getppid()
-    signals.wait(lambda: libmilter.is_alive() and os.getppid() == parent)
+
+    def alive() -> bool:
+        stats.note(recorder)
+        return libmilter.is_alive() and os.getppid() == parent
+
+    signals.wait(alive)
     stop()
     deadline = time.monotonic() + DRAIN_S
     while active.count and time.monotonic() < deadline:

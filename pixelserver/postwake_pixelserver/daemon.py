@@ -51,6 +51,8 @@ from postwake.errors import StoreUnavailableError, UnavailableError
 from postwake.service import notify, set_up_logging, watchdog_s
 from postwake.store.connection import open_reader
 from postwake.store.recorder import Recorder
+from postwake.store.spool_metrics import SpoolCollector
+from postwake.store.writer_metrics import RecorderCollector
 from postwake_pixelserver.app import Settings, create_app
 from postwake_pixelserver.forward import Forwarder
 from postwake_pixelserver.gather import Gathered, Publisher
@@ -86,6 +88,7 @@ def serve(config: Config, origin: str = "configuration") -> None:
     directory = Path(tempfile.mkdtemp(prefix="postwake-pixelserver-"))
     registry = metrics.new_registry("pixelserver")
     registry.register(Gathered(directory))
+    registry.register(SpoolCollector(config.store.spool_dir, "pixelserver"))
     stop_metrics = metrics.serve(config.metrics.pixelserver, registry)
     try:
         server = _make_server(config, listener)
@@ -119,7 +122,7 @@ def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Flas
         synchronous="FULL",
     )
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics.RecorderCollector(recorder))
+    registry.register(RecorderCollector(recorder))
     measures = Measures(registry)
     publisher = Publisher(registry, metrics_directory)
     forwarder = Forwarder(measures.forwarded) if config.pixelserver.notify_sender_unsubscribe else None

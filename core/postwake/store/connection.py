@@ -14,8 +14,10 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -153,15 +155,28 @@ def file_identity(path: Path) -> tuple[int, int] | None:
     return info.st_dev, info.st_ino
 
 
+@dataclass(slots=True)
+class LockStats:
+    """How often and how long one process waited for other writers; read without a lock by metrics."""
+
+    waits: int = 0
+    """Transactions that found another process writing."""
+    wait_s: float = 0.0
+    """Seconds waited in front of them."""
+    timeouts: int = 0
+    """Waits that were given up: then SQLite itself says whether the store is busy."""
+
+
 class WriteLock:
     """The ``flock`` that writing processes queue on, beside the store as ``<name>-lock``.
 
     Only an accelerator: SQLite's own lock is what excludes. A lock file that cannot be made is done without.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Take the store's path; the file is opened at the first use."""
+    def __init__(self, path: Path, stats: LockStats | None = None) -> None:
+        """Take the store's path; the file is opened at the first use. Waits are added to *stats*."""
         self._path = path.with_name(path.name + "-lock")
+        self._stats = LockStats() if stats is None else stats
         self._descriptor: int | None = None
 
     @contextlib.contextmanager
@@ -171,12 +186,22 @@ class WriteLock:
         if descriptor is None:
             yield
             return
-        locked = _flock(descriptor, timeout_s)
+        locked = _flock(descriptor, timeout_s, self._stats)
         try:
             yield
         finally:
             if locked:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def is_waited_for(self) -> bool:
+        """Return whether another process waits for the lock that is held: time to end a long transaction."""
+        if self._descriptor is None:
+            return False
+        try:
+            answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, _byte_lock(fcntl.F_WRLCK))
+        except OSError:
+            return False
+        return int(struct.unpack(_BYTE_LOCK, answer)[0]) != fcntl.F_UNLCK
 
     def close(self) -> None:
         """Close the file."""
@@ -195,7 +220,7 @@ class WriteLock:
         return self._descriptor
 
 
-def _flock(descriptor: int, timeout_s: float) -> bool:
+def _flock(descriptor: int, timeout_s: float, stats: LockStats) -> bool:
     """Wait for the lock in the kernel's queue; poll only to bound the wait when somebody sits on it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -204,7 +229,19 @@ def _flock(descriptor: int, timeout_s: float) -> bool:
         pass
     except OSError:  # a file system without locks: SQLite's own lock is what excludes
         return False
-    deadline = time.monotonic() + timeout_s
+    started = time.monotonic()
+    stats.waits += 1
+    _announce(descriptor, fcntl.F_RDLCK)
+    try:
+        locked = _poll(descriptor, started + timeout_s)
+    finally:
+        _announce(descriptor, fcntl.F_UNLCK)
+        stats.wait_s += time.monotonic() - started
+    stats.timeouts += not locked
+    return locked
+
+
+def _poll(descriptor: int, deadline: float) -> bool:
     # A blocking flock cannot be given a time limit without signals, which belong to the main thread. Another
     # writer holds it for under 50 ms; polling at 1 ms keeps the order roughly fair and the bound exact.
     while time.monotonic() < deadline:
@@ -215,3 +252,20 @@ def _flock(descriptor: int, timeout_s: float) -> bool:
         except BlockingIOError:
             continue
     return False
+
+
+# struct flock of fcntl(2), natively aligned: type, whence, start, length, process.
+_BYTE_LOCK = "hhqqi0q"
+
+
+def _byte_lock(kind: int) -> bytes:
+    return struct.pack(_BYTE_LOCK, kind, os.SEEK_SET, 0, 1, 0)
+
+
+def _announce(descriptor: int, kind: int) -> None:
+    """Tell the holder of the lock that somebody waits, by a shared lock of the other sort, or take that back.
+
+    Open file description locks (Linux) know nothing of flock's and vanish with their process.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _byte_lock(kind))

@@ -17,12 +17,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from postwake.errors import StoreUnavailableError
-from postwake.store.connection import Synchronous, WriteLock, file_identity, open_writer
+from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, open_writer
 from postwake.store.transaction import Transaction, Transactions
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class WriterStats:
     jobs: int = 0
     failed_groups: int = 0
     last_error: str = ""
+    lock: LockStats = field(default_factory=LockStats)
 
 
 class Writer:
@@ -159,7 +160,7 @@ class Writer:
             self._transactions = None
         if self._transactions is None:
             connection = open_writer(self.path, busy_timeout_ms=self._busy_timeout_ms, synchronous=self._synchronous)
-            self._transactions = Transactions(connection, WriteLock(self.path))
+            self._transactions = Transactions(connection, WriteLock(self.path, self.stats.lock))
             self._identity = identity
         return self._transactions
 
