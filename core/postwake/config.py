@@ -208,17 +208,24 @@ class Milter(_Section):
 class LogParse(_Section):
     """The reader of the MTA's log."""
 
-    source: Literal["file", "journal", "socket"] = Field(
+    source: Literal["file", "journal", "socket", "stdin"] = Field(
         default="file",
-        description="file: follow `path`; journal: journalctl; socket: syslog datagrams or stream on `listen`.",
+        description="file: follow `path`; journal: journalctl; socket: syslog messages on `listen`; stdin: what is piped in, to its end.",
     )
     path: Path = Field(
         default=Path("/var/log/mail.log"), description="The log file. Exim on Debian writes /var/log/exim4/mainlog."
+    )
+    archive_dirs: list[Path] = Field(
+        default_factory=list,
+        description="Further directories with rotated files (logrotate's `olddir`); beside the log is always looked.",
     )
     start: Literal["beginning", "end"] = Field(
         default="beginning", description="Where a log that was never read is begun."
     )
     listen: Path = Field(default=Path("/run/postwake/log.sock"), description='The UNIX socket of `source = "socket"`.')
+    listen_type: Literal["datagram", "stream"] = Field(
+        default="datagram", description="What kind of socket: rsyslog's omuxsock sends datagrams."
+    )
     journal_identifiers: list[str] = Field(
         default_factory=list, description="Only these syslog identifiers of the journal; empty: facility mail."
     )
@@ -227,9 +234,6 @@ class LogParse(_Section):
     )
     timezone: str = Field(
         default="", description="Zone of stamps that name none, such as Europe/Berlin. Empty: this machine's."
-    )
-    batch_lines: int = Field(
-        500, ge=1, le=100_000, description="At most so many lines in one transaction while following."
     )
     reply_rules: Path | None = Field(default=None, description="Your own reply rules, tried before the shipped ones.")
 
