@@ -43,8 +43,7 @@ class Recorder:
         self.spool = Spool(spool_dir, service)
         self._stop = threading.Event()
         self._attention = threading.Event()
-        self._spooling = self.spool.pending()
-        if self._spooling:
+        if self.spool.pending():
             self._attention.set()
         self._thread = threading.Thread(target=self._replay_when_possible, name="spool-replay", daemon=True)
         self._thread.start()

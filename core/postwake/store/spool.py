@@ -6,13 +6,15 @@ and unlinks it after the commit. A crash in between replays it again, which chan
 applied twice.
 
 A line that was not written to its end was not acknowledged to anybody, and is cut off before the next is written.
-Lines that are no events (a damaged disk) are kept in a ``.bad`` file and counted, never dropped silently.
+Lines that are no events (a damaged disk), and events that the store refuses one by one, are kept in a ``.bad`` file
+and counted, never dropped silently, and hold up nothing behind them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -21,6 +23,8 @@ from pathlib import Path
 
 from postwake.errors import StoreUnavailableError
 from postwake.events import Event, decode, encode
+
+log = logging.getLogger("postwake.store")
 
 _SUFFIX = ".spool"
 BATCH = 200
@@ -36,7 +40,6 @@ class Spool:
         self._service = service
         self._lock = threading.Lock()
         self._descriptor: int | None = None
-        self._path: Path | None = None
         self.appended = 0
         self.replayed = 0
         self.bad_lines = 0
@@ -54,8 +57,10 @@ class Spool:
                         view = view[os.write(descriptor, view) :]
                     os.fsync(descriptor)
                 except OSError:
-                    with contextlib.suppress(OSError):
+                    try:
                         os.ftruncate(descriptor, size)
+                    except OSError:
+                        self._let_go()  # half a line stays at its end: the next goes into a file of its own
                     raise
             except OSError as error:
                 raise StoreUnavailableError(f"{self._directory}: cannot write the spool: {error.strerror}") from None
@@ -74,19 +79,35 @@ class Spool:
         return len(sizes), sum(sizes)
 
     def replay(self, apply: Callable[[Sequence[Event]], None]) -> int:
-        """Give every waiting event to *apply*, which commits them or raises; return how many there were."""
+        """Give every waiting event to *apply*, which commits them or raises; return how many it took.
+
+        :class:`StoreUnavailableError` from *apply* ends the replay: the file is replayed again. Whatever else it
+        raises is about the events; they are tried one by one, and those it is about go into the ``.bad`` file.
+        """
         self._set_aside()
         count = 0
         for path in self._files():
             with self._owned(path) as descriptor:
                 if descriptor is None:
                     continue
-                for events in self._batches(descriptor, path):
-                    apply(events)
-                    count += len(events)
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+                try:
+                    count += self._replay_file(descriptor, path, apply)
+                except OSError as error:  # an unreadable or undeletable file must not hold up the others
+                    log.error("spool=%s replayed=no error=%s", path, error.strerror)
         self.replayed += count
+        return count
+
+    def _replay_file(self, descriptor: int, path: Path, apply: Callable[[Sequence[Event]], None]) -> int:
+        count = 0
+        bad: list[bytes] = []
+        for batch in self._batches(descriptor, bad):
+            count += _apply_batch(batch, apply, bad)
+        if bad:
+            _keep(path.with_suffix(".bad"), bad)
+            self.bad_lines += len(bad)
+            log.error("spool=%s bad_lines=%d kept=%s", path, len(bad), path.with_suffix(".bad"))
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
         return count
 
     def close(self) -> None:
@@ -100,27 +121,42 @@ class Spool:
             return []
 
     def _open(self) -> int:
-        if self._descriptor is None:
+        """Return our file, making one if we have none or it was deleted under us."""
+        if self._descriptor is not None and not os.fstat(self._descriptor).st_nlink:
+            self._let_go()
+        while self._descriptor is None:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._path = self._directory / f"{self._service}-{os.getpid()}-{time.time_ns()}{_SUFFIX}"
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o660)
-            with contextlib.suppress(OSError):
-                os.fchmod(descriptor, 0o660)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = self._make()
             try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-            self._descriptor = descriptor
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                # Between making and locking, whoever replays may have found it empty and taken it away.
+                ours = os.fstat(descriptor).st_nlink > 0
+                if ours:
+                    _sync_directory(self._directory)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if ours:
+                self._descriptor = descriptor
+            else:
+                os.close(descriptor)
         return self._descriptor
+
+    def _make(self) -> int:
+        path = self._directory / f"{self._service}-{os.getpid()}-{time.time_ns()}{_SUFFIX}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o660)
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o660)
+        return descriptor
 
     def _set_aside(self) -> None:
         with self._lock:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
-                self._path = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     @contextlib.contextmanager
     def _owned(self, path: Path) -> Iterator[int | None]:
@@ -140,23 +176,53 @@ class Spool:
         finally:
             os.close(descriptor)
 
-    def _batches(self, descriptor: int, path: Path) -> Iterator[list[Event]]:
-        events: list[Event] = []
-        bad: list[bytes] = []
+    def _batches(self, descriptor: int, bad: list[bytes]) -> Iterator[list[tuple[bytes, Event]]]:
+        """Yield the events with their lines, some at a time; add to *bad* the lines that are none."""
+        batch: list[tuple[bytes, Event]] = []
         with os.fdopen(os.dup(descriptor), "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # never acknowledged
                 try:
-                    events.append(decode(line.decode("ascii")))
+                    batch.append((line, decode(line.decode("ascii"))))
                 except ValueError:
                     bad.append(line)
-                if len(events) >= BATCH:
-                    yield events
-                    events = []
-        if events:
-            yield events
-        if bad:
-            self.bad_lines += len(bad)
-            with path.with_suffix(".bad").open("ab") as out:
-                out.writelines(bad)
+                if len(batch) >= BATCH:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
+
+
+def _apply_batch(
+    batch: Sequence[tuple[bytes, Event]], apply: Callable[[Sequence[Event]], None], bad: list[bytes]
+) -> int:
+    """Apply *batch*, in halves if it is refused; return how many were taken, add the lines that were not to *bad*."""
+    try:
+        apply([event for _, event in batch])
+    except (StoreUnavailableError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - about these events, whatever it is: they are kept and the others go on
+        if len(batch) == 1:
+            log.error("spool=refused error=%s event=%.200r", error, batch[0][0])
+            bad.append(batch[0][0])
+            return 0
+        middle = len(batch) // 2
+        return _apply_batch(batch[:middle], apply, bad) + _apply_batch(batch[middle:], apply, bad)
+    return len(batch)
+
+
+def _keep(path: Path, lines: Sequence[bytes]) -> None:
+    """Add *lines* to *path* and return when they are on the disk."""
+    with path.open("ab") as out:
+        out.writelines(lines)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
