@@ -23,6 +23,7 @@ import logging
 import os
 import threading
 import time
+from functools import lru_cache
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def make_correlator(config: Config) -> Correlator:
     """Return the correlator that *config* describes."""
     networks = Networks(config.mta.internal_networks)
     classifier = load_classifier(config.logparse.reply_rules)
-    return Correlator(Outcomes(classifier), networks.__contains__, frozenset(config.mta.local_domains))
+    # The same few clients come again and again, and reading an address takes as long as reading a whole line.
+    is_internal = lru_cache(maxsize=10_000)(networks.__contains__)
+    return Correlator(Outcomes(classifier), is_internal, frozenset(config.mta.local_domains))
 
 
 def _follow(follower: Follower, stop: threading.Event, status: list[int]) -> None:

@@ -57,11 +57,17 @@ class StoredReply:
     rule: str | None = None
 
 
-_VARIABLE = re.compile(r"(?<![^\s(\[<=])(?=[^\s]{0,256}\d)(?![245]\.\d{1,3}\.\d{1,3}\b)[^\s]{7,}")
-"""A word of seven characters or more with a digit in it: a queue ID, a time, an address. Not an enhanced code.
+# Looking no further than 256 characters for the digit: a server that answers with a line of brackets would otherwise
+# cost the square of its length. [^\s\d] and not \S before it: there is nothing to try twice.
+_WORD = r"(?=[^\s\d]{0,256}\d)(?![245]\.\d{1,3}\.\d{1,3}\b)[^\s]{7,}"
+_VARIABLE = re.compile(rf"(?<![^\s(\[<=]){_WORD}")
+"""A word of seven characters or more with a digit in it: a queue ID, a time, an address. Not an enhanced code."""
+_VARIABLE_WORD = re.compile(_WORD)
 
-Looking no further than 256 characters for the digit: a server that answers with a line of brackets would otherwise
-cost the square of its length."""
+
+def is_variable(word: str) -> bool:
+    """Return whether *word*, which stands between spaces, is one that :func:`cut_variable` cuts, from its first letter."""
+    return _VARIABLE_WORD.fullmatch(word) is not None
 
 
 def cut_variable(text: str) -> tuple[str, str | None]:
@@ -86,6 +92,8 @@ class ReplyDictionary:
         """Start with an empty cache."""
         self._connection = connection
         self._cache: dict[tuple[str, int | None, str | None, str | None], int] = {}
+        self.generation = 0
+        """Grows whenever numbers that were given out may not be in the table any more."""
 
     def id(self, reply: StoredReply) -> int:
         """Return the number of *reply*, entering it if it is new."""
@@ -101,6 +109,7 @@ class ReplyDictionary:
     def forget(self) -> None:
         """Empty the cache."""
         self._cache.clear()
+        self.generation += 1
 
     def _look_up(self, reply: StoredReply) -> int:
         key = (reply.text, reply.code or 0, reply.dsn or "", reply.rule or "")
