@@ -57,8 +57,10 @@ def logparse(
             "FILES, --mta, --year and --timezone go with --backfill; the log to follow is configured."
         )
     from postwake_logparse.daemon import run as run_logparse
+    from postwake_milter.policy import REASONS
+    from postwake_milter.rewrite.reasons import UNTRACKED_REASONS
 
-    sys.exit(run_logparse(config_path))
+    sys.exit(run_logparse(config_path, sorted({*REASONS, *UNTRACKED_REASONS})))
 
 
 def _backfill(
