@@ -11,6 +11,7 @@ import click
 from postwake import config as configuration
 from postwake.keyfile import add_key, read_keys
 from postwake.store.connection import migrate_file
+from postwake_cli.store_verbs import STORE_COMMANDS
 
 
 @click.group()
@@ -68,5 +69,8 @@ def db_migrate(config_path: Path) -> None:
         click.echo(f"{path}: nothing to do")
     sys.exit(0)
 
+
+for command in STORE_COMMANDS:
+    db.add_command(command)
 
 COMMANDS = (config, key, db)

@@ -17,6 +17,10 @@ from postwake.store.rollup import Rollup
 
 LOCK_PATIENCE_S = 5.0
 
+SWEPT = "dictionaries_swept"
+"""The key in ``meta`` that counts the times unused dictionary rows were deleted. Whoever remembers a row's number (every
+writing process, in :class:`Caches`) must look it up anew when it has changed."""
+
 
 class Transaction:
     """What the code inside one transaction writes through."""
@@ -57,6 +61,7 @@ class Transactions:
         self.connection = connection
         self._lock = lock
         self._caches = Caches(connection)
+        self._swept: str | None = None
 
     @contextlib.contextmanager
     def begin(self, lock_patience_s: float = LOCK_PATIENCE_S) -> Iterator[Transaction]:
@@ -65,6 +70,7 @@ class Transactions:
             self.connection.execute("BEGIN IMMEDIATE")
             transaction = Transaction(self.connection, self._caches)
             try:
+                self._forget_what_was_swept()
                 yield transaction
                 transaction.rollup.flush(self.connection)
                 self.connection.execute("COMMIT")
@@ -74,6 +80,13 @@ class Transactions:
                     if self.connection.in_transaction:
                         self.connection.execute("ROLLBACK")
                 raise
+
+    def _forget_what_was_swept(self) -> None:
+        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (SWEPT,)).fetchone()
+        swept = row[0] if row is not None else ""
+        if swept != self._swept:
+            self._caches.forget()
+        self._swept = swept
 
     @contextlib.contextmanager
     def savepoint(self, transaction: Transaction) -> Iterator[None]:

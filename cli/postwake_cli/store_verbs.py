@@ -1,0 +1,144 @@
+"""Verbs that look after the store: ``postwake db`` backup, check, checkpoint, purge, forget, export."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from postwake import config as configuration
+from postwake.errors import StoreUnavailableError, UsageError
+from postwake.store import maintenance, person
+from postwake.store import purge as purging
+from postwake_cli.output import document, printable
+
+_NAME = "postwake-%Y%m%dT%H%M%SZ.db"
+_NAMES = "postwake-[0-9]*T[0-9]*Z.db"
+
+
+def _store(config_path: Path) -> Path:
+    return configuration.load(config_path).store.path
+
+
+@click.command("backup")
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--keep", type=click.IntRange(1), help="FILE is a directory: keep only so many of the backups in it.")
+@click.pass_obj
+def db_backup(config_path: Path, target: Path, keep: int | None) -> None:
+    """Copy the store to FILE while everything runs: one checked file, replaced in one step.
+
+    In a directory the file gets a name with the time in it.
+    """
+    directory = target if target.is_dir() else None
+    if keep is not None and directory is None:
+        raise UsageError(f"--keep {keep}: {target} is not a directory: expected one, where the backups are counted")
+    if directory is not None:
+        target = directory / datetime.now(UTC).strftime(_NAME)
+    made = maintenance.backup(_store(config_path), target)
+    click.echo(f"{made.path}: {made.size_bytes} bytes, checked")
+    if directory is not None and keep is not None:
+        for old in sorted(directory.glob(_NAMES))[:-keep]:
+            old.unlink()
+            click.echo(f"{old}: removed")
+
+
+@click.command("check")
+@click.option("--quick", is_flag=True, help="Leave out indexes and references: takes a fraction of the time.")
+@click.pass_obj
+def db_check(config_path: Path, quick: bool) -> None:
+    """Check that the file is whole and its rows refer to rows that exist. Exit status 1 if not; waits for nobody."""
+    path = _store(config_path)
+    if not path.exists():
+        raise StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one")
+    problems = maintenance.check_integrity(path, quick=quick)
+    if not problems and not quick:
+        problems = maintenance.check_references(path)
+    for problem in problems:
+        click.echo(f"{path}: {printable(problem)}")
+    if problems:
+        click.echo(f"{path}: damaged; docs/operations.md, “A damaged store”, says what to do", err=True)
+        sys.exit(1)
+    click.echo(f"{path}: in order")
+
+
+@click.command("checkpoint")
+@click.pass_obj
+def db_checkpoint(config_path: Path) -> None:
+    """Move the write-ahead log into the file; waits for nobody."""
+    path = _store(config_path)
+    done = maintenance.checkpoint(path)
+    rest = "" if done.complete else "; the rest follows when those who read now have finished"
+    click.echo(f"{path}: write-ahead log: {done.wal_bytes} bytes{rest}")
+
+
+@click.command("purge")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def db_purge(config_path: Path, dry_run: bool, as_json: bool) -> None:
+    """Remove what is older than [retention] says, while everything runs. Links never break by it."""
+    config = configuration.load(config_path)
+    limits = purging.Limits.of(config.retention, time.time_ns() // 1000)
+    found = purging.purge(config.store.path, limits, dry_run=dry_run)
+    if as_json:
+        document(dataclasses.asdict(found) | {"dry_run": dry_run})
+        return
+    verb = "would be " if dry_run else ""
+    click.echo(
+        f"{config.store.path}: {verb}removed: {found.messages} messages, {found.deliveries} deliveries,"
+        f" {found.events} events,"
+        f" {found.hourly_rollups} hourly rollups, {found.dictionary_rows} texts;"
+        f" readers' addresses and agents of {found.clients} hits"
+    )
+    if found.kept_in_queue:
+        click.echo(
+            f"{found.kept_in_queue} older messages stay: still queued or deferred, as far as the log said", err=True
+        )
+
+
+@click.command("forget")
+@click.argument("address")
+@click.option("--vacuum", is_flag=True, help="Rewrite the file, so that its free space forgets too. Writers wait.")
+@click.pass_obj
+def db_forget(config_path: Path, address: str, vacuum: bool) -> None:
+    """Remove a person: ADDRESS becomes a random marker everywhere, their hits lose address and agent; counts stay.
+
+    Exit status 1 if the address was nowhere.
+    """
+    config = configuration.load(config_path)
+    found = person.forget(config.store.path, address, os.urandom(8), vacuum=vacuum)
+    rows = ", ".join(f"{n} of {table}" for table, n in sorted(found.rows.items()))
+    click.echo(
+        f"{config.store.path}: rows that named it: {rows or 'none'}; hits that lost address and agent: {found.hits}"
+    )
+    if found.still_queued:
+        click.echo(
+            f"{found.still_queued} deliveries to it are still queued: the log will name it again; repeat this then",
+            err=True,
+        )
+    if found.remnants:
+        click.echo("free space of the file still holds it: repeat this with --vacuum in a quiet hour", err=True)
+    spooled = sum(1 for _ in config.store.spool_dir.glob("*")) if config.store.spool_dir.is_dir() else 0
+    if spooled:
+        click.echo(
+            f"{config.store.spool_dir}: {spooled} files wait there and may name it: repeat this afterwards", err=True
+        )
+    sys.exit(0 if found.rows or found.hits else 1)
+
+
+@click.command("export")
+@click.argument("address")
+@click.pass_obj
+def db_export(config_path: Path, address: str) -> None:
+    """Everything that is held about ADDRESS, as one JSON document. Exit status 1 if that is nothing."""
+    found = person.export(_store(config_path), address)
+    document(found)
+    sys.exit(0 if found["messages"] or found["mentions"] else 1)
+
+
+STORE_COMMANDS = (db_backup, db_check, db_checkpoint, db_purge, db_forget, db_export)
