@@ -65,6 +65,34 @@ def plain(number: int, recipient: str, *, sender: str = "shop@example.com") -> b
     return head + b"Content-Type: text/plain; charset=us-ascii\r\n\r\nJust a note, see https://example.org/ .\r\n"
 
 
+def of_size(
+    size_bytes: int, links: int, *, sender: str = "news@example.com", recipient: str = "ada@accept.test"
+) -> bytes:
+    """Return a quoted-printable HTML mail of about *size_bytes* with *links* links in rows of tables."""
+    row = (
+        '<tr><td style="padding:12px 24px;font-family:Helvetica,Arial,sans-serif;font-size:14px;line-height:1.5;'
+        'color:#51545e">Grüße aus der Werkstatt, Zeile {n}{link}</td></tr>\n'
+    )
+    link = ': <a href="https://shop.example.com/items/{n}?utm_source=mail&amp;id={n}" style="color:#06c">Stück {n}</a>'
+    rows: list[str] = []
+    total, placed = 0, 0
+    while total < size_bytes * 0.97 or placed < links:
+        here = placed < links and total >= placed * size_bytes // (links + 1)
+        text = row.format(n=len(rows), link=link.format(n=placed) if here else "")
+        placed += here
+        rows.append(text)
+        total += len(text) + 20  # what quoted-printable adds, about
+    html = (
+        f"<!DOCTYPE html>\n<html><head><title>Teas</title></head><body><table>\n{''.join(rows)}</table></body></html>\n"
+    )
+    body = quopri.encodestring(html.encode()).replace(b"\n", b"\r\n")
+    return (
+        _head(size_bytes, sender, recipient, "Autumn teas")
+        + b"Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+        + body
+    )
+
+
 def _head(number: int, sender: str, recipient: str, subject: str) -> bytes:
     date = format_datetime(datetime(2026, 11, 22, 8, 0, tzinfo=UTC))
     return (

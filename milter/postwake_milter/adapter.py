@@ -7,9 +7,11 @@ The rules it keeps, each learnt the hard way:
 - Everything is computed before the first edit. Then header changes, then one ``replacebody(bytes)``, last: an
   exception after a first ``replacebody`` can deliver half a body. An error before edits begin accepts the message
   unchanged; after, the client is told to try again (451).
-- HELO and unknown commands stay with pymilter's defaults, so that the MTA never sends them: a non-UTF-8 HELO makes
+- HELO and unknown commands are declined in the negotiation, so that the MTA never sends them: a non-UTF-8 HELO makes
   pymilter's C wrapper answer 451 for ever. Header values and addresses are taken as bytes. The exception policy
   CONTINUE covers only what fails before Python is reached (a non-UTF-8 header name: that field is skipped).
+- Only body pieces (which may be answered with "skip the rest") and the end of a message are answered: where the MTA
+  agreed to no reply, a callback must return NOREPLY, or libmilter writes a complaint to syslog each time.
 - One connection carries many messages: all state of a message begins at MAIL FROM.
 """
 
@@ -37,7 +39,23 @@ CONTINUE: int = Milter.CONTINUE
 ACCEPT: int = Milter.ACCEPT
 TEMPFAIL: int = Milter.TEMPFAIL
 SKIP: int = Milter.SKIP
-_noreply: Callable[[Callable[..., int]], Callable[..., int]] = Milter.noreply
+NOREPLY: int = Milter.NOREPLY
+
+_ACTIONS: int = Milter.ADDHDRS | Milter.CHGHDRS | Milter.CHGBODY
+_NO_CALL: int = Milter.P_NOHELO | Milter.P_NODATA | Milter.P_NOEOH | Milter.P_NOUNKNOWN
+_NO_REPLY: int = Milter.P_NR_CONN | Milter.P_NR_MAIL | Milter.P_NR_RCPT | Milter.P_NR_HDR
+_PROTOCOL: int = _NO_CALL | _NO_REPLY | Milter.P_SKIP
+_MACROS = {
+    Milter.M_CONNECT: "j",
+    Milter.M_ENVFROM: "{auth_authen}",
+    Milter.M_EOM: "i",
+    # A stage cannot be given none, and one that is not named gets the MTA's own list: the one it has sent already.
+    Milter.M_HELO: "j",
+    Milter.M_ENVRCPT: "j",
+    Milter.M_DATA: "j",
+    Milter.M_EOH: "j",
+}
+"""What we read, and when: the queue ID is known from DATA on, the login from MAIL on."""
 
 
 class Application:
@@ -69,45 +87,40 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
         self._size_bytes = 0
         self._skipped: str | None = None
 
-    # The class attribute of pymilter's protocol: what is negotiated follows from the decorators.
+    def negotiate(self, options: list[int]) -> int:
+        """Take of what the MTA offers only what we need."""
+        offered_actions, offered_protocol = options[0], options[1]
+        self._actions = offered_actions & _ACTIONS
+        self._protocol = offered_protocol & _PROTOCOL
+        if offered_actions & Milter.SETSYMLIST:
+            for stage, names in _MACROS.items():
+                self._ctx.setsymlist(stage, names)
+        options[:] = [self._actions | offered_actions & Milter.SETSYMLIST, self._protocol, 0, 0]
+        return CONTINUE
 
-    @_noreply
+    def _answer(self, no_reply: int) -> int:
+        return NOREPLY if self._protocol & no_reply else CONTINUE
+
     def connect(self, hostname: str, _family: int, address: Any) -> int:
         """Note where the connection comes from."""
         self._client_name = hostname
         self._client_ip = address[0] if isinstance(address, tuple) else ""
-        return CONTINUE
+        return self._answer(Milter.P_NR_CONN)
 
     def envfrom_bytes(self, sender: bytes, *_parameters: bytes) -> int:
         """Begin a message."""
         self._begin(sender)
-        return CONTINUE
+        return self._answer(Milter.P_NR_MAIL)
 
     def envrcpt_bytes(self, recipient: bytes, *_parameters: bytes) -> int:
         """Note a recipient."""
         self._recipients.append(recipient)
-        return CONTINUE
+        return self._answer(Milter.P_NR_RCPT)
 
     def header_bytes(self, name: str, value: bytes) -> int:
         """Note a header field."""
         self._fields.append((name.encode("utf-8", "surrogateescape"), b" " + value))
-        return CONTINUE
-
-    # pymilter looks for its marks on these names; the bytes variants above are what is called.
-    @_noreply
-    def envfrom(self, *_arguments: object) -> int:
-        """Never called: carries the negotiation mark for envfrom_bytes."""
-        return CONTINUE
-
-    @_noreply
-    def envrcpt(self, *_arguments: object) -> int:
-        """Never called: carries the negotiation mark for envrcpt_bytes."""
-        return CONTINUE
-
-    @_noreply
-    def header(self, *_arguments: object) -> int:
-        """Never called: carries the negotiation mark for header_bytes."""
-        return CONTINUE
+        return self._answer(Milter.P_NR_HDR)
 
     def body(self, chunk: bytes) -> int:
         """Take a piece of the body; say as soon as it is known that the rest is not wanted."""
@@ -206,7 +219,7 @@ def _address(raw: bytes) -> str:
 def serve(listener: int, application: Application) -> None:
     """Serve the MTA on the listening descriptor *listener* until :func:`stop`. Blocks; not for the main thread."""
     Milter.factory = lambda: Session(application)
-    Milter.set_flags(Milter.ADDHDRS | Milter.CHGHDRS | Milter.CHGBODY)
+    Milter.set_flags(_ACTIONS | Milter.SETSYMLIST)
     milter.set_exception_policy(Milter.CONTINUE)
     Milter.runmilter("postwake", f"fd:{listener}", timeout=0, rmsock=False)
 

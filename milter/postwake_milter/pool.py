@@ -4,6 +4,9 @@ lxml on a libmilter thread crashes the process after some hundred messages: pymi
 own to each connection, and C extensions that use PyGILState find a stale one. So libmilter's thread hands the whole
 message to a thread of ours and waits.
 
+That thread does not wait for the store: it gives the row to the writer, whose group commit wakes libmilter's thread,
+and takes the next message. Three hand-offs a message in all.
+
 Whoever comes first decides what is recorded: the rewriting thread when it is done, or the waiting one when the time
 is up. A message that went out unchanged is never recorded as tracked.
 """
@@ -13,28 +16,44 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from dataclasses import dataclass, field
+import time
+from concurrent.futures import Future
+from dataclasses import replace
 
+from postwake.errors import StoreUnavailableError
+from postwake.events import Accepted
+from postwake.store.apply import apply_event
 from postwake.store.recorder import Recorder
 from postwake_milter.handle import Envelope, Handled, Handler
 
 log = logging.getLogger("postwake.milter")
 
 
-@dataclass(slots=True, eq=False)
 class _Job:
-    envelope: Envelope
-    handler: Handler
-    done: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    claimed: bool = False
-    result: Handled | None = None
+    """One message on its way through. Plain locks: an Event costs a hand-off of the interpreter more."""
+
+    __slots__ = ("_claim", "done", "envelope", "future", "handled", "handler", "recorded_from_s")
+
+    def __init__(self, envelope: Envelope, handler: Handler) -> None:
+        self.envelope = envelope
+        self.handler = handler
+        self.done = threading.Lock()
+        """Held until there is a verdict and the writer has had its say."""
+        self.done.acquire()
+        self._claim = threading.Lock()
+        self.handled: Handled | None = None
+        self.future: Future[None] | None = None
+        self.recorded_from_s: float | None = None
+        """When the row went to the writer, by the monotonic clock; None before."""
 
     def claim(self) -> bool:
         """Return True to the first who asks."""
-        with self.lock:
-            first, self.claimed = not self.claimed, True
-            return first
+        return self._claim.acquire(blocking=False)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody has asked."""
+        return self._claim.locked()
 
 
 class Pool:
@@ -52,20 +71,37 @@ class Pool:
             thread.start()
 
     def process(self, handler: Handler, envelope: Envelope, timeout_s: float) -> Handled:
-        """Handle and record *envelope*; after *timeout_s* it is recorded as going out unchanged, and does."""
+        """Handle and record *envelope*; after *timeout_s* it is recorded as going out unchanged, and does.
+
+        What is returned is recorded, or its outcome is ``unrecorded`` and nothing in it changes the message.
+        """
         job = _Job(envelope, handler)
         self._jobs.put(job)
-        if not job.done.wait(timeout_s) and job.claim():
+        if not self._wait(job, timeout_s):
             log.warning("%s: rewriting took longer than %.1f s: sent on unchanged", envelope.queue_id, timeout_s)
             return self._record(handler.timed_out(envelope, "rewrite-timeout"), envelope)
-        job.done.wait()  # claimed by the thread: it is only recording now, which is bounded
-        assert job.result is not None
-        return job.result
+        assert job.handled is not None
+        return self._settle(job, job.handled)
 
     def close(self) -> None:
         """Let the threads end when they have done what waits."""
         for _ in self._threads:
             self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _wait(self, job: _Job, timeout_s: float) -> bool:
+        """Wait until *job* is handled and, within the store's own time, recorded; False if it is not even handled."""
+        if job.done.acquire(timeout=min(timeout_s, self._store_timeout_s)):
+            return True
+        deadline_s = time.monotonic() + max(0.0, timeout_s - self._store_timeout_s)
+        while job.recorded_from_s is None:
+            if job.done.acquire(timeout=max(0.0, min(deadline_s - time.monotonic(), 0.05))):
+                return True
+            if time.monotonic() >= deadline_s and job.claim():
+                return False
+        job.done.acquire(timeout=max(0.0, job.recorded_from_s + self._store_timeout_s - time.monotonic()))
+        return True
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -76,18 +112,47 @@ class Pool:
         handled = self._handle(job.handler, job.envelope)
         if not job.claim():
             return
-        try:
-            job.result = self._record(handled, job.envelope)
-        finally:
-            job.result = job.result or Handled(handled.event, outcome="unrecorded")
-            job.done.set()
+        job.handled = handled
+        job.recorded_from_s = time.monotonic()
+        event = handled.event
+        if self._recorder.writer.healthy:
+            try:
+                future = self._recorder.writer.submit(lambda transaction: apply_event(transaction, event))
+            except StoreUnavailableError:
+                pass  # full or closed: the waiting thread goes to the spool
+            else:
+                job.future = future
+                future.add_done_callback(lambda _: job.done.release())
+                return
+        job.done.release()
 
     def _handle(self, handler: Handler, envelope: Envelope) -> Handled:
+        started = time.perf_counter()
         try:
-            return handler.handle(envelope)
+            handled = handler.handle(envelope)
         except Exception:  # the milter's fail-open edge: analytics must never cost a mail
             log.exception("%s: rewriting failed: sent on unchanged", envelope.queue_id)
-            return handler.timed_out(envelope, "error")
+            handled = handler.timed_out(envelope, "error")
+        if isinstance(handled.event, Accepted):
+            took_us = int((time.perf_counter() - started) * 1e6)
+            handled = replace(handled, event=replace(handled.event, rewrite_us=took_us))
+        return handled
+
+    def _settle(self, job: _Job, handled: Handled) -> Handled:
+        """Return *handled* once it is safe: committed, or else in the spool."""
+        future = job.future
+        if future is not None and future.done() and not future.cancelled():
+            error = future.exception()
+            if error is None:
+                return handled
+            if not isinstance(error, StoreUnavailableError):
+                return self._unrecorded(handled, job.envelope, error)
+        elif future is not None:
+            # Committed late after all, it is found again by its tracking ID when the spool is replayed.
+            future.cancel()
+            log.warning("%s: the store has not committed in time", job.envelope.queue_id)
+            self._recorder.writer.healthy = False
+        return self._record(handled, job.envelope)
 
     def _record(self, handled: Handled, envelope: Envelope) -> Handled:
         """Record; a message whose row can be written nowhere goes out unchanged, for its links would say nothing."""
@@ -95,5 +160,8 @@ class Pool:
             self._recorder.record(handled.event, self._store_timeout_s)
             return handled
         except Exception as error:  # noqa: BLE001 - the same edge: neither store nor spool
-            log.error("%s: not recorded, sent on unchanged: %s", envelope.queue_id, error)
-            return Handled(handled.event, outcome="unrecorded")
+            return self._unrecorded(handled, envelope, error)
+
+    def _unrecorded(self, handled: Handled, envelope: Envelope, error: BaseException) -> Handled:
+        log.error("%s: not recorded, sent on unchanged: %s", envelope.queue_id, error)
+        return Handled(handled.event, outcome="unrecorded")

@@ -30,7 +30,8 @@ QP_LINE = 76
 """Octets on a quoted-printable line, its soft break included (RFC 2045 section 6.7, rule 5)."""
 
 _QP_BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n|[ \t]*\Z)")
-_QP_PADDING = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
+_QP_PADDING = (b" ", b"\t", b" \r", b"\t\r")
+"""What a line with white space at its end ends in, its LF taken off."""
 _QP_ESCAPE = re.compile(rb"=..", re.DOTALL)
 _QP_SPECIAL = re.compile(rb"[^\t -<>-~]")
 _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
@@ -134,7 +135,10 @@ class QuotedPrintable:
             raise TransferError("malformed-quoted-printable")
         self._encoded = encoded
         self._eol = line_ending(encoded, eol)
-        self._padded = encoded.endswith((b" ", b"\t")) or any(padding in encoded for padding in _QP_PADDING)
+        texts = encoded.split(b"\n")
+        # A line ends in one of few ways: looking at each way once is faster than at each line.
+        endings = {text[-2:] for text in texts[:-1]}
+        self._padded = encoded.endswith((b" ", b"\t")) or any(ending.endswith(_QP_PADDING) for ending in endings)
         if self._padded:
             # White space at the end of a line was put there on the way and is not content (rule 3).
             self.decoded = b"".join(
@@ -157,7 +161,8 @@ class QuotedPrintable:
         out: list[bytes] = []
         done = 0
         for first, last, group in _group(edits, texts, starts):
-            out += (text + b"\n" for text in texts[done:first])
+            if first > done:
+                out.append(b"\n".join(texts[done:first]) + b"\n")
             final = last == len(texts) - 1
             lines = [_read_line(text, last=False) for text in texts[first:last]]
             lines.append(_read_line(texts[last], last=final))
@@ -233,9 +238,14 @@ class _Style:
 
     @classmethod
     def of(cls, encoded: bytes, texts: Sequence[bytes], eol: bytes) -> _Style:
-        stripped = [text.rstrip(b" \t\r") for text in texts]
-        soft = max((len(text) for text in stripped if text.endswith(b"=")), default=0)
-        longest = max(map(len, stripped))
+        soft, longest = 0, 0
+        # Only a line that could be the longest is worth a closer look.
+        for text in texts:
+            if len(text) > soft:
+                length = len(text.rstrip(b" \t\r"))
+                longest = max(longest, length)
+                if length > soft and text[length - 1 : length] == b"=":
+                    soft = length
         # A soft break shows where the encoder breaks. Without one, the longest line says what it thinks allowed.
         limit = soft if soft >= 20 else max(longest, QP_LINE)
         lower = _UPPER_ESCAPE.search(encoded) is None and _LOWER_ESCAPE.search(encoded) is not None

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""What a milter costs, through a real Postfix on UNIX sockets: added latency at one session, messages/s at twenty.
+
+    PYTHONPATH=lab .venv/bin/python bench/milter_speed.py [--rounds 3] [--only 26kB]
+
+One run, one Postfix, one smtpd service for each of: no milter; a pymilter that takes every message and does nothing;
+OpenDKIM signing with a 2048-bit RSA key; Postwake rewriting and committing a row. They take turns, so that whatever else
+the machine does hurts all alike; medians over the rounds are compared. Needs root, postfix, opendkim; under two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from postwake_lab import mails
+from postwake_lab.opendkim import OpenDkim
+from postwake_lab.ports import free_ports
+from postwake_lab.postfix import Postfix
+from postwake_lab.services import Services
+
+VARIANTS = ("no milter", "do-nothing pymilter", "OpenDKIM 2048", "Postwake")
+SESSIONS = 20
+SIZES = {"26kB": (26_000, 7, 150, 600), "100kB": (100_000, 60, 60, 240)}
+"""Name: bytes, links, messages for latency and for throughput in one round."""
+_SERVICE = "127.0.0.1:{port} inet n - n - 40 smtpd -o {{ smtpd_milters = {milters} }} -o syslog_name=postfix/{name}\n"
+
+
+def do_nothing(socket: str) -> None:
+    """Serve *socket* with a pymilter that is given what Postwake is given, and does nothing with it."""
+    import Milter
+
+    class Nothing(Milter.Base):  # type: ignore[misc]
+        @Milter.noreply
+        def connect(self, *_: object) -> int:
+            return int(Milter.CONTINUE)
+
+        @Milter.noreply
+        def envfrom(self, *_: object) -> int:
+            return int(Milter.CONTINUE)
+
+        @Milter.noreply
+        def envrcpt(self, *_: object) -> int:
+            return int(Milter.CONTINUE)
+
+        @Milter.noreply
+        def header(self, *_: object) -> int:
+            return int(Milter.CONTINUE)
+
+        def body(self, *_: object) -> int:
+            return int(Milter.CONTINUE)
+
+        def eom(self) -> int:
+            return int(Milter.ACCEPT)
+
+    os.umask(0o007)
+    Milter.factory = Nothing
+    Milter.runmilter("nothing", f"unix:{socket}", timeout=0)
+
+
+def send(port: int, path: Path, sessions: int, count: int) -> float:
+    """Send the message at *path* *count* times over *sessions* sessions; return the seconds it took."""
+    command = ["smtp-source", "-d", "-s", str(sessions), "-m", str(count), "-F", str(path)]
+    command += ["-f", "news@example.com", "-t", "ada@discard.test", f"127.0.0.1:{port}"]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise RuntimeError(f"smtp-source: {done.stderr.strip()}")
+    return time.perf_counter() - started
+
+
+def measure(name: str, ports: dict[str, int], directory: Path, rounds: int, drained: Callable[[], None]) -> None:
+    """Measure one message size and print the table."""
+    size, links, few, many = SIZES[name]
+    path = directory / "message"
+    # smtp-source ends the lines itself
+    path.write_bytes(mails.of_size(size, links).replace(b"\r\n", b"\n"))
+    latency: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    rate: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for variant in VARIANTS:  # warm
+        send(ports[variant], path, SESSIONS, 40)
+    for number in range(rounds):
+        for variant in VARIANTS if number % 2 == 0 else VARIANTS[::-1]:
+            latency[variant].append(send(ports[variant], path, 1, few) / few * 1000)
+            drained()
+        for variant in VARIANTS if number % 2 == 0 else VARIANTS[::-1]:
+            rate[variant].append(many / send(ports[variant], path, SESSIONS, many))
+            drained()
+    medians = {variant: statistics.median(latency[variant]) for variant in VARIANTS}
+    rates = {variant: statistics.median(rate[variant]) for variant in VARIANTS}
+    plain = medians["no milter"]
+    print(f"\n{name} message, {links} links; {rounds} rounds, medians")
+    print(f"{'':22}{'ms a message':>14}{'added ms':>10}{'messages/s':>12}   (1 session; {SESSIONS} sessions)")
+    for variant in VARIANTS:
+        print(f"{variant:22}{medians[variant]:14.2f}{medians[variant] - plain:10.2f}{rates[variant]:12.0f}")
+    added = (medians["Postwake"] - plain) / max(medians["OpenDKIM 2048"] - plain, 1e-6)
+    print(f"added latency, Postwake / OpenDKIM:        {added:.2f}   (wanted: at most 1)")
+    print(f"throughput, Postwake / OpenDKIM:           {rates['Postwake'] / rates['OpenDKIM 2048']:.2f}   (at least 1)")
+    nothing = rates["Postwake"] / rates["do-nothing pymilter"]
+    print(f"throughput, Postwake / do-nothing pymilter: {nothing:.2f}   (at least 0.7)", flush=True)
+
+
+def main() -> int:
+    """Lay everything out, measure, take it down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=SIZES)
+    parser.add_argument("--do-nothing", metavar="SOCKET", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.do_nothing:
+        do_nothing(arguments.do_nothing)
+        return 0
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postwake-bench-")))
+        directory.chmod(0o755)
+        ports = dict(zip(VARIANTS, free_ports(len(VARIANTS)), strict=True))
+        spare, pixel, *metrics = free_ports(5)
+        milters = dict(
+            zip(
+                VARIANTS,
+                ("", "unix:bench/nothing.sock", "unix:bench/dkim.sock", "unix:postwake/milter.sock"),
+                strict=True,
+            )
+        )
+        services = "".join(
+            _SERVICE.format(port=ports[variant], milters=milters[variant], name=f"s{number}")
+            for number, variant in enumerate(VARIANTS)
+        )
+        postfix = Postfix(directory / "postfix", spare, main={"default_transport": "discard"}, master_extra=services)
+        sockets = postfix.queue / "bench"
+        dkim = OpenDkim(directory / "dkim", sockets / "dkim.sock")
+        postwake = Services(
+            directory / "postwake",
+            postfix.log,
+            postfix.queue / "postwake" / "milter.sock",
+            pixel,
+            (metrics[0], metrics[1], metrics[2]),
+        )
+        nothing = subprocess.Popen([sys.executable, __file__, "--do-nothing", str(sockets / "nothing.sock")])
+        stack.callback(nothing.wait)
+        stack.callback(nothing.kill)
+        stack.enter_context(dkim)
+        stack.callback(postwake.close)
+        postwake.start("milter")
+        deadline = time.monotonic() + 20
+        while not (sockets / "nothing.sock").is_socket():
+            if nothing.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the do-nothing pymilter does not come up")
+            time.sleep(0.05)
+        shutil.chown(sockets / "nothing.sock", group="postfix")
+        stack.enter_context(postfix)
+
+        def drained() -> None:
+            deadline = time.monotonic() + 60
+            while postfix.queue_size() and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+        for name in [arguments.only] if arguments.only else SIZES:
+            measure(name, ports, directory, arguments.rounds, drained)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
