@@ -18,25 +18,23 @@ How lines find their message:
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from postwake.events import Direction, EventType, State
 from postwake.store.accepted import MERGES
 from postwake.store.bulk import Bulk, DeliveryRow, MessageRow
 from postwake.store.counting import (
-    Cohort,
-    count_delivery,
     count_event,
-    count_message,
     domain_of,
     load_cohort,
+    recount_events,
     recount_message,
 )
+from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 from postwake_logparse.outcome import Outcomes
+from postwake_logparse.queue_ids import QueueEntry, QueueIds
 from postwake_logparse.record import (
     Arrival,
     Attempt,
@@ -57,38 +55,7 @@ from postwake_logparse.record import (
 
 SAME_MAIL_US = 2_000_000
 """How much older than its message's row a line may be and still be about it: log stamps have whole seconds."""
-CLOSED_REMEMBERED = 20_000
-"""Queue IDs remembered after ``removed``, for the line of the hop before that names them only then."""
 HANDED_OVER_WITHIN_US = 24 * 3600 * 1_000_000
-
-
-@dataclass(slots=True, eq=False)
-class QueueEntry:
-    """What is known of one queue ID."""
-
-    queue_id: str
-    at_us: int
-    row: int | None = None
-    """Its number in the ``queue`` table."""
-    message: MessageRow | None = None
-    message_number: int | None = None
-    """The message in the store, not loaded yet."""
-    host: str = ""
-    client: str | None = None
-    client_ip: str | None = None
-    sasl_username: str | None = None
-    local: bool = False
-    message_id: str | None = None
-    orig_queue_id: str | None = None
-    parent: int | None = None
-    via: int | None = None
-    """The delivery whose handing over made this queue ID."""
-    dirty: bool = True
-    newer: QueueEntry | None = None
-    """The next message under the same ID, while the log lags behind the milter."""
-
-
-_PERSISTED = ("host", "client", "client_ip", "sasl_username", "local", "message_id", "orig_queue_id", "parent", "via")
 
 
 class Correlator:
@@ -119,27 +86,46 @@ class Correlator:
 
     def reset(self) -> None:
         """Forget everything: the tables say what is known."""
-        self._open: dict[str, QueueEntry] = {}
-        self._closed: OrderedDict[str, QueueEntry] = OrderedDict()
+        self._ids = QueueIds()
         self._messages: dict[int, MessageRow] = {}
-        self._last_row = 0
+        self._loaded: list[int] = []
         self._merges: str | None = None
-        self._gone: list[int] = []
-        self._touched: list[QueueEntry] = []
+        self._pipes: bool | None = None
+        self._swept_hour = 0
 
     def apply(self, transaction: Transaction, records: Iterable[Record]) -> None:
-        """Write what *records* say, within *transaction*."""
+        """Write what *records* say, within *transaction*: :meth:`begin`, :meth:`feed` and :meth:`finish` in one."""
+        self.begin(transaction)
+        self.feed(records)
+        self.finish()
+
+    def begin(self, transaction: Transaction) -> None:
+        """Start on *transaction*."""
         self._transaction = transaction
         self._forget_what_changed()
         self._rollup = transaction.rollup
         self._outcomes.begin(transaction)
-        self._pick_up_rows()
+        self._ids.pick_up(transaction)
         self._bulk = Bulk(transaction)
+
+    def feed(self, records: Iterable[Record]) -> None:
+        """Take in what *records* say; may be called several times."""
         handlers = self._handlers
+        record = None
         for record in records:
             handlers[type(record)](record)
+        if record is not None and record.at_us // HOUR_US > self._swept_hour:
+            self._swept_hour = record.at_us // HOUR_US
+            self._ids.sweep(record.at_us)
+
+    def finish(self) -> None:
+        """Write everything; the transaction can be committed then."""
         self._bulk.flush()
-        self._write_queue()
+        self._ids.write(self._transaction)
+        for number in self._loaded:
+            if number not in self._ids.standing:
+                self._messages.pop(number, None)
+        self._loaded.clear()
 
     def _forget_what_changed(self) -> None:
         """Read everything anew when rows from a spool have completed messages that are remembered here."""
@@ -151,43 +137,15 @@ class Correlator:
 
     # Queue IDs
 
-    def _pick_up_rows(self) -> None:
-        rows = self._transaction.execute(
-            "SELECT id, queue_id, at_us, message, state FROM queue WHERE id > ? ORDER BY id", (self._last_row,)
-        ).fetchall()
-        for number, queue_id, at_us, message, state in rows:
-            entry = QueueEntry(queue_id, at_us, number, message_number=message, dirty=False)
-            if state:
-                for name, value in json.loads(state).items():
-                    setattr(entry, name, value)
-            self._last_row = number
-            self._enter(entry)
-
-    def _enter(self, entry: QueueEntry) -> None:
-        known = self._open.get(entry.queue_id)
-        if known is None:
-            self._open[entry.queue_id] = entry
-        elif known.message is None and known.message_number is None and known.newer is None:
-            # The log's client and message-id lines came first; the milter's row is about the same mail.
-            known.message_number, known.via = entry.message_number, entry.via
-            if known.row is not None and entry.row is not None:
-                self._gone.append(known.row)
-            known.row, known.at_us = entry.row, entry.at_us
-        else:
-            while known.newer is not None:
-                known = known.newer
-            known.newer = entry
-
     def _entry(self, record: Any) -> QueueEntry:
         """Return what the record's queue ID stands for, making it known if it is not."""
-        entry = self._open.get(record.queue_id)
+        entry = self._ids.open.get(record.queue_id)
         if entry is None:
-            entry = QueueEntry(record.queue_id, record.at_us, host=record.host)
-            self._open[record.queue_id] = entry
-            self._touched.append(entry)
-            return entry
+            return self._ids.new(record.queue_id, record.at_us, record.host)
         while entry.newer is not None and entry.newer.at_us <= record.at_us and not self._is_open(entry):
-            entry = self._drop(entry)
+            newer = entry.newer
+            self._close(entry)  # its ``removed`` line never came
+            entry = newer
         return entry
 
     def _is_open(self, entry: QueueEntry) -> bool:
@@ -196,68 +154,24 @@ class Correlator:
             delivery.state in (State.QUEUED, State.DEFERRED) for delivery in message.deliveries.values()
         )
 
-    def _drop(self, entry: QueueEntry) -> QueueEntry:
-        """Close *entry*, whose ``removed`` line never came, and return the one after it."""
-        newer = entry.newer
-        assert newer is not None
-        self._close(entry)
-        return newer
-
     def _close(self, entry: QueueEntry) -> None:
-        if entry.newer is not None:
-            self._open[entry.queue_id] = entry.newer
-            entry.newer = None
-        else:
-            self._open.pop(entry.queue_id, None)
-        if entry.row is not None:
-            self._gone.append(entry.row)
-            entry.row = None
-        entry.dirty = False
-        self._closed[entry.queue_id] = entry
-        if len(self._closed) > CLOSED_REMEMBERED:
-            self._closed.popitem(last=False)
-        message = entry.message
-        if message is not None:
-            message.queues -= 1
-            if not message.queues:
-                self._messages.pop(message.id, None)
-
-    def _touch(self, entry: QueueEntry) -> None:
-        if not entry.dirty:
-            entry.dirty = True
-            self._touched.append(entry)
-
-    def _write_queue(self) -> None:
-        execute = self._transaction.execute
-        self._transaction.executemany("DELETE FROM queue WHERE id = ?", [(number,) for number in self._gone])
-        for entry in self._touched:
-            if not entry.dirty:
-                continue
-            entry.dirty = False
-            state = {name: value for name in _PERSISTED if (value := getattr(entry, name)) not in (None, "", False)}
-            message = entry.message.id if entry.message is not None else entry.message_number
-            text = json.dumps(state) if state else None
-            if entry.row is None:
-                row = execute(
-                    "INSERT INTO queue (queue_id, at_us, message, state) VALUES (?, ?, ?, ?) RETURNING id",
-                    (entry.queue_id, entry.at_us, message, text),
-                ).fetchone()
-                entry.row = row[0]
-                self._last_row = max(self._last_row, row[0])
-            else:
-                execute("UPDATE queue SET message = ?, state = ? WHERE id = ?", (message, text, entry.row))
-        self._gone, self._touched = [], []
+        self._ids.close(entry)
+        number = entry.message_number
+        if number is not None and number not in self._ids.standing:
+            self._messages.pop(number, None)
 
     # Messages
 
     def _message(self, entry: QueueEntry) -> MessageRow | None:
         """Return the message that *entry* stands for, loading it from the store, or None if there is none yet."""
         if entry.message is None and entry.message_number is not None:
-            message = self._messages.get(entry.message_number) or self._load(entry.message_number)
+            message = self._numbered(entry.message_number)
             if message is None:  # purged meanwhile
-                entry.message_number = None
+                self._ids.forget_message(entry)
                 return None
-            self._stand_for(entry, message)
+            if message.id != entry.message_number:
+                self._ids.stand_for(entry, message.id)
+            entry.message = message
             if message.message_id is None and entry.message_id:  # the MTA gave it one after the milter had seen it
                 message.message_id = entry.message_id
                 self._transaction.execute(
@@ -265,45 +179,59 @@ class Correlator:
                 )
         return entry.message
 
-    def _stand_for(self, entry: QueueEntry, message: MessageRow) -> None:
-        entry.message = message
-        entry.message_number = message.id
-        message.queues += 1
+    def _numbered(self, number: int) -> MessageRow | None:
+        """Return the message of that number, or what it was merged into; None if it was purged."""
+        return self._messages.get(number) or self._load(number)
 
     def _load(self, number: int) -> MessageRow | None:
         self._bulk.flush()
         execute = self._transaction.execute
         row = execute(
-            "SELECT merged_into, queue_id, message_id, sender FROM message WHERE id = ?", (number,)
+            "SELECT merged_into, queue_id, message_id, sender, tracking_id IS NOT NULL FROM message WHERE id = ?",
+            (number,),
         ).fetchone()
         if row is None:
             return None
         if row[0] is not None:
-            return self._messages.get(row[0]) or self._load(row[0])
+            return self._numbered(row[0])
         message = MessageRow(number, load_cohort(self._transaction, number), stored=True)
-        message.queue_id, message.message_id, message.sender = row[1], row[2], row[3]
+        message.queue_id, message.message_id, message.sender, message.tracked = row[1], row[2], row[3], bool(row[4])
         for fields in execute(
             "SELECT id, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us, last_attempt_us,"
-            " last_event FROM delivery WHERE message = ?",
+            " last_event FROM delivery WHERE message = ? ORDER BY id",
             (number,),
         ):
             delivery = DeliveryRow(fields[0], message, *fields[1:])
-            delivery.state = State(delivery.state)
+            delivery.state = delivery.counted = State(delivery.state)
+            delivery.domain = domain_of(delivery.recipient)
             delivery.stored = True
             message.deliveries[delivery.recipient.lower()] = delivery
+            if delivery.original_recipient and delivery.idx:
+                message.asked_for[delivery.original_recipient.lower()] = delivery.idx
         self._messages[number] = message
+        self._loaded.append(number)
         return message
 
-    def _make_message(self, entry: QueueEntry, at_us: int, sender: str | None, host: str) -> MessageRow:
-        """Make the message of a queue ID that the milter never saw."""
+    def _stand_for(self, entry: QueueEntry, message: MessageRow) -> None:
+        self._ids.stand_for(entry, message.id)
+        entry.message = message
+        self._ids.touch(entry)
+
+    def _make_message(
+        self, entry: QueueEntry, at_us: int, sender: str | None, host: str, *, bare: bool = False
+    ) -> MessageRow:
+        """Make the message of a queue ID that the milter never saw, or find which one it is a later hop of.
+
+        *bare*: the line that asks for it is not the mail's first; :meth:`_complete` fills in what is missing when
+        that comes.
+        """
         known = self._by_orig_queue_id(entry)
         if known is not None:
-            self._stand_for(entry, known)
-            self._touch(entry)
+            self._adopt(entry, known)
             return known
         direction = self._direction(entry, sender)
         domain = domain_of(sender or "")
-        message = self._bulk.new_message(Cohort(0, at_us, direction, domain, ""))
+        message = self._bulk.new_message(at_us, direction, domain)
         message.host = host or None
         message.queue_id = entry.queue_id
         message.message_id = entry.message_id
@@ -311,14 +239,63 @@ class Correlator:
         message.client = entry.client
         message.sasl_username = entry.sasl_username
         message.parent = entry.parent
+        entry.bare = bare
         self._messages[message.id] = message
         self._stand_for(entry, message)
-        self._touch(entry)
         kind = EventType.RECEIVED if direction is Direction.INBOUND else EventType.ACCEPTED
         self._bulk.new_event(at_us, kind, message.id)
-        count_event(self._rollup, at_us, kind.label, message.cohort)
-        count_message(self._rollup, message.cohort)
         return message
+
+    def _adopt(self, entry: QueueEntry, message: MessageRow) -> None:
+        """Let *entry*, a later hop, stand for *message*."""
+        self._stand_for(entry, message)
+        # A row of its own, merged from the start, as the milter writes one for a stamp that it meets again: so the
+        # message is found by its later queue IDs for ever.
+        number = self._bulk.next_message
+        self._bulk.next_message += 1
+        self._transaction.execute(
+            "INSERT INTO message (id, queue_id, at_us, merged_into) VALUES (?, ?, ?, ?)",
+            (number, entry.queue_id, entry.at_us, message.id),
+        )
+
+    def _complete(
+        self, entry: QueueEntry, message: MessageRow, sender: str, size_bytes: int | None, nrcpt: int | None
+    ) -> None:
+        """Fill in what the first line of a mail says, when other lines came before it."""
+        entry.bare = False
+        self._ids.touch(entry)
+        if message.tracked:
+            return
+        self._bulk.flush()
+        transaction, before = self._transaction, message.cohort
+        recount_message(transaction, before, -1)
+        recount_events(transaction, before, -1)
+        direction = self._direction(entry, sender)
+        message.cohort = before._replace(direction=direction, domain=domain_of(sender))
+        message.sender, message.message_id = sender, entry.message_id or message.message_id
+        transaction.execute(
+            "UPDATE message SET sender = ?, domain = ?, direction = ?, message_id = ?, client = ?, sasl_username = ?,"
+            " size_bytes = ?, recipients = ?, parent = coalesce(parent, ?) WHERE id = ?",
+            (
+                sender,
+                message.cohort.domain or None,
+                direction,
+                message.message_id,
+                entry.client,
+                entry.sasl_username,
+                size_bytes,
+                nrcpt,
+                entry.parent,
+                message.id,
+            ),
+        )
+        kinds = (EventType.ACCEPTED, EventType.RECEIVED)
+        transaction.execute(
+            "UPDATE event SET type = ? WHERE message = ? AND type IN (?, ?)",
+            (kinds[direction is Direction.INBOUND], message.id, *kinds),
+        )
+        recount_message(transaction, message.cohort, 1)
+        recount_events(transaction, message.cohort, 1)
 
     def _direction(self, entry: QueueEntry, sender: str | None) -> Direction:
         if entry.sasl_username or entry.local:
@@ -329,21 +306,24 @@ class Correlator:
         return Direction.INBOUND if sender == "" else Direction.OUTBOUND
 
     def _by_orig_queue_id(self, entry: QueueEntry) -> MessageRow | None:
-        if entry.orig_queue_id is None:
+        if entry.orig_queue_id is None or entry.orig_queue_id == entry.queue_id:
             return None
-        before = self._open.get(entry.orig_queue_id) or self._closed.get(entry.orig_queue_id)
-        if before is None or abs(before.at_us - entry.at_us) > HANDED_OVER_WITHIN_US:
-            return None
-        message = self._message(before)
-        if message is not None and message.id not in self._messages:
-            self._messages[message.id] = message
-        return message
+        return self._message_under(entry.orig_queue_id, entry.at_us)
+
+    def _message_under(self, queue_id: str, at_us: int) -> MessageRow | None:
+        """Return the message that *queue_id*, open or closed, stands or stood for."""
+        entry = self._ids.open.get(queue_id)
+        if entry is not None and entry.message_number is not None:
+            return self._message(entry)
+        self._bulk.flush()
+        number = self._ids.closed_ever(queue_id, at_us, self._transaction)
+        return None if number is None else self._numbered(number)
 
     def _message_of(self, record: Any, sender: str | None = None) -> tuple[QueueEntry, MessageRow]:
         entry = self._entry(record)
         message = entry.message or self._message(entry)
         if message is None:
-            message = self._make_message(entry, record.at_us, sender, record.host)
+            message = self._make_message(entry, record.at_us, sender, record.host, bare=True)
         return entry, message
 
     # Deliveries
@@ -367,37 +347,34 @@ class Correlator:
         delivery.original_recipient = original if original and original.lower() != recipient.lower() else None
         if asked is not None:
             delivery.idx = asked.idx
-        count_delivery(self._rollup, message.cohort, recipient, State.QUEUED)
+        elif delivery.original_recipient:
+            delivery.idx = message.asked_for.get(delivery.original_recipient.lower(), 0)
         return delivery
 
     def _rename(self, delivery: DeliveryRow, recipient: str) -> None:
         message = delivery.message
-        count_delivery(self._rollup, message.cohort, delivery.recipient, delivery.state, -1)
+        self._bulk.uncount(delivery)
         del message.deliveries[delivery.recipient.lower()]
         delivery.original_recipient, delivery.recipient = delivery.recipient, recipient
+        delivery.domain = domain_of(recipient)
         message.deliveries[recipient.lower()] = delivery
-        count_delivery(self._rollup, message.cohort, recipient, delivery.state, 1)
+        if delivery.idx:
+            message.asked_for[delivery.original_recipient.lower()] = delivery.idx
         self._bulk.touch(delivery)
 
     def _set_state(self, delivery: DeliveryRow, state: State) -> None:
-        if delivery.state is not state:
-            cohort = delivery.message.cohort
-            count_delivery(self._rollup, cohort, delivery.recipient, delivery.state, -1)
-            count_delivery(self._rollup, cohort, delivery.recipient, state)
-            delivery.state = state
+        delivery.state = state
         self._bulk.touch(delivery)
 
     # One method a kind of record
 
     def _client(self, record: Client) -> None:
-        entry = self._open.get(record.queue_id)
+        entry = self._ids.open.get(record.queue_id)
         if entry is not None and self._is_another(entry, record.at_us):
             # The ID is used again and its ``removed`` line was lost.
-            if entry.newer is not None:
-                entry = self._drop(entry)
-            else:
-                self._close(entry)
-                entry = None
+            newer = entry.newer
+            self._close(entry)
+            entry = newer
         if entry is None:
             entry = self._entry(record)
         entry.host = record.host
@@ -407,19 +384,19 @@ class Correlator:
         entry.sasl_username = record.sasl_username
         entry.local = record.uid is not None
         entry.orig_queue_id = record.orig_queue_id
-        self._touch(entry)
+        self._ids.touch(entry)
 
     def _is_another(self, entry: QueueEntry, at_us: int) -> bool:
         """Return whether a mail that begins at *at_us* cannot be the one *entry* stands for."""
         if entry.client is not None or entry.local:
             return True
-        return (entry.message is not None or entry.message_number is not None) and entry.at_us < at_us - SAME_MAIL_US
+        return entry.message_number is not None and entry.at_us < at_us - SAME_MAIL_US
 
     def _message_id(self, record: MessageId) -> None:
         entry = self._entry(record)
         if entry.message is None and not record.resent:
             entry.message_id = record.message_id or None
-            self._touch(entry)
+            self._ids.touch(entry)
 
     def _queued(self, record: Queued) -> None:
         entry = self._entry(record)
@@ -427,9 +404,12 @@ class Correlator:
             if record.sender.startswith("double-bounce@") and entry.client is None:
                 return  # an address probe or a bounce of a bounce: no mail of anybody's, unless an attempt says so
             message = self._make_message(entry, record.at_us, record.sender, record.host)
-            if not message.stored and message.queues == 1:
+            if not message.stored and message.queue_id == entry.queue_id:
                 message.size_bytes = record.size_bytes
                 message.recipients = record.nrcpt
+        elif entry.bare:
+            message = self._message_of(record)[1]
+            self._complete(entry, message, record.sender, record.size_bytes, record.nrcpt)
 
     def _arrival(self, record: Arrival) -> None:
         entry = self._entry(record)
@@ -439,24 +419,28 @@ class Correlator:
         entry.sasl_username = record.sasl_username
         entry.local = record.local_user is not None or record.protocol == "local"
         entry.message_id = record.message_id
-        if record.parent_id is not None:
-            parent = self._open.get(record.parent_id) or self._closed.get(record.parent_id)
-            about = self._message(parent) if parent is not None else None
-            if about is not None:
-                entry.parent = about.id
-                self._bulk.new_event(
-                    record.at_us, EventType.NOTIFIED, about.id, detail=json.dumps({"queue_id": record.queue_id})
-                )
-        if self._message(entry) is not None:
-            return
+        about = self._message_under(record.parent_id, record.at_us) if record.parent_id is not None else None
+        if about is not None:
+            entry.parent = about.id
+            self._bulk.new_event(
+                record.at_us, EventType.NOTIFIED, about.id, detail=json.dumps({"queue_id": record.queue_id})
+            )
         sender = record.sender
         if sender == "" and record.parent_id is not None:
             entry.local = False  # Exim's own notice, coming back to one of ours
+        count = len(record.recipients) if record.recipients is not None else None
+        message = self._message(entry)
+        if message is not None:
+            if entry.bare:  # cut-through delivery is logged before the arrival
+                self._complete(entry, message, sender, record.size_bytes, count)
+            return
         message = self._make_message(entry, record.at_us, sender, record.host)
         message.size_bytes = record.size_bytes
         message.subject = record.subject
-        if record.recipients is not None:
-            message.recipients = len(record.recipients)
+        message.recipients = count
+        for recipient in record.recipients or ():
+            if recipient.lower() not in message.deliveries:
+                self._bulk.new_delivery(message, recipient, record.at_us)
 
     def _attempt(self, record: Attempt) -> None:
         if record.retry_only:
@@ -465,12 +449,16 @@ class Correlator:
         delivery = self._delivery(entry, message, record)
         outcome = self._outcomes.of(record)
         kind = outcome.kind
-        if kind is EventType.SENT and record.next_queue_id is not None and self._hand_over(record, message, delivery):
-            kind = EventType.HANDED_OVER
+        if delivery.state is not State.QUEUED:
+            kind = self._judge_hops(entry, message, delivery, kind)
+        if kind is EventType.SENT and record.next_queue_id is not None:
+            next_hop = self._hand_over(record, entry, message, delivery)
+            if next_hop is not None:
+                kind, delivery, message = EventType.HANDED_OVER, next_hop, next_hop.message
         at_us = record.at_us
         if at_us < message.cohort.at_us < at_us + 1_000_000:
             at_us = message.cohort.at_us  # a stamp of whole seconds; no mail is delivered before it is accepted
-        detail = record.next_queue_id and json.dumps({"next_queue_id": record.next_queue_id})
+        handed_over = kind is EventType.HANDED_OVER
         number = self._bulk.new_event(
             at_us,
             kind,
@@ -481,150 +469,217 @@ class Correlator:
             outcome.reply_part,
             outcome.delay_us,
             outcome.delays_us,
-            detail if kind is EventType.HANDED_OVER else None,
+            json.dumps({"next_queue_id": record.next_queue_id}) if handed_over and record.next_queue_id else None,
         )
+        if handed_over:
+            return
         delivery.attempts += 1
         if delivery.first_attempt_us is None:
             delivery.first_attempt_us = at_us
-        if kind is EventType.HANDED_OVER:
-            self._bulk.touch(delivery)
-            return
         delivery.last_attempt_us = at_us
         delivery.last_event = number
         self._set_state(delivery, _STATE[kind])
-        count_event(self._rollup, at_us, kind.label, message.cohort, recipient=record.recipient)
-        if outcome.category is not None and message.cohort.direction is not Direction.INBOUND:
-            self._rollup.add("event", at_us, kind.label, dimension="category", key=outcome.category)
-            self._rollup.add("event", at_us, kind.label, dimension="kind", key=outcome.reply_kind or "unknown")
+        _, _, direction, domain, tag = message.cohort
+        inbound, label = direction is Direction.INBOUND, _LABEL[kind]
+        self._rollup.counted.append(("event", at_us // HOUR_US, label, inbound, domain, tag, delivery.domain))
+        if outcome.category is not None and not inbound:
+            self._rollup.add("event", at_us, label, dimension="category", key=outcome.category)
+            self._rollup.add("event", at_us, label, dimension="kind", key=outcome.reply_kind or "unknown")
 
-    def _hand_over(self, record: Attempt, message: MessageRow, delivery: DeliveryRow) -> bool:
-        """Follow *record*'s ``queued as`` if it names a queue ID of ours; return whether it did."""
+    def _judge_hops(self, entry: QueueEntry, message: MessageRow, delivery: DeliveryRow, kind: EventType) -> EventType:
+        """Return what an attempt for a delivery that has a fate already is: the last hop decides.
+
+        For filters that do not say what queue ID they handed the mail on under: a pipe to a program that submits it
+        anew, a proxy with a reply of its own. Our stamp tells that the new queue ID is the same mail.
+        """
+        if entry.queue_id == message.queue_id:
+            if kind is EventType.SENT and delivery.state in _FINAL and self._has_hops(message):
+                return EventType.HANDED_OVER  # the filter's answer was logged after the last hop's fate
+        elif delivery.state is State.SENT:
+            self._take_back(message, delivery)
+        return kind
+
+    def _has_hops(self, message: MessageRow) -> bool:
+        found = self._transaction.execute("SELECT 1 FROM message WHERE merged_into = ? LIMIT 1", (message.id,))
+        return found.fetchone() is not None
+
+    def _take_back(self, message: MessageRow, delivery: DeliveryRow) -> None:
+        """What was taken for a delivery was a filter that took the mail."""
+        self._bulk.flush()
+        row = self._transaction.execute(
+            "SELECT at_us FROM event WHERE id = ? AND type = ?", (delivery.last_event, EventType.SENT)
+        ).fetchone()
+        if row is None:
+            return
+        self._transaction.execute(
+            "UPDATE event SET type = ? WHERE id = ?", (EventType.HANDED_OVER, delivery.last_event)
+        )
+        count_event(self._rollup, row[0], "sent", message.cohort, recipient=delivery.recipient, n=-1)
+        delivery.attempts -= 1
+        delivery.first_attempt_us = delivery.last_attempt_us = delivery.last_event = None
+        self._set_state(delivery, State.QUEUED)
+
+    def _hand_over(
+        self, record: Attempt, entry: QueueEntry, message: MessageRow, delivery: DeliveryRow
+    ) -> DeliveryRow | None:
+        """Follow *record*'s ``queued as`` if it names a queue ID of ours.
+
+        Return the delivery that lives on (it is *delivery* unless messages were merged), or None if it was no
+        hand-over.
+        """
         queue_id = record.next_queue_id
         assert queue_id is not None
-        entry = self._open.get(queue_id) or self._closed.get(queue_id)
-        if (
-            entry is None
-            or entry.queue_id == record.queue_id
-            or abs(entry.at_us - record.at_us) > HANDED_OVER_WITHIN_US
-        ):
-            return False
-        if (
-            entry.message is not None
-            and entry.message_id
-            and message.message_id
-            and entry.message_id != message.message_id
-        ):
-            return False  # another server's queue ID that happens to be like one of ours
-        after = self._message(entry)
-        if after is None:
-            entry.via = delivery.id
-            self._stand_for(entry, message)
-            self._touch(entry)
-        elif after is not message:
-            self._merge(after, message, entry, delivery)
-        elif entry.via is None:
-            entry.via = delivery.id
-            self._touch(entry)
-        if delivery.state is State.QUEUED and delivery.attempts == 0 and self._is_alias(record):
+        if queue_id == entry.queue_id:
+            return None
+        after_entry = self._ids.open.get(queue_id)
+        if after_entry is not None:
+            after_us = after_entry.at_us
+            after = self._message(after_entry)
+            message_id = after.message_id if after is not None else after_entry.message_id
+        else:
+            found = self._ids.closed_lately(queue_id, self._transaction, self._bulk.next_message)
+            after = self._numbered(found[0]) if found is not None else None
+            if after is None or found is None:
+                return None
+            after_us, message_id = found[1], after.message_id
+        if abs(after_us - record.at_us) > HANDED_OVER_WITHIN_US:
+            return None
+        if message_id and message.message_id and message_id != message.message_id:
+            return None  # another server's queue ID that happens to be like one of ours
+        if after is not None and after is not message:
+            if after.tracked and message.tracked:
+                return None  # two mails, each with a stamp of its own
+            delivery = self._merge(message, after, delivery)
+        elif after is None:
+            assert after_entry is not None
+            self._adopt(after_entry, message)
+        if after_entry is not None and after_entry.via is None:
+            after_entry.via = delivery.id
+            self._ids.touch(after_entry)
+        if delivery.state is State.QUEUED and record.agent == "local":  # an alias: it lives on under other addresses
             self._set_state(delivery, State.HANDED_OVER)
-        return True
+        return delivery
 
-    @staticmethod
-    def _is_alias(record: Attempt) -> bool:
-        return record.agent == "local"
+    def _merge(self, first: MessageRow, last: MessageRow, via: DeliveryRow) -> DeliveryRow:
+        """Make one message of two that were two hops of the same mail; return the delivery that *via* becomes.
 
-    def _merge(self, after: MessageRow, message: MessageRow, entry: QueueEntry, via: DeliveryRow) -> None:
-        """Make *after*, which the log took for a message of its own, part of *message*."""
+        The first hop's message stays, unless the milter knows only the last hop's, which readers' hits are about.
+        """
         self._bulk.flush()
         transaction, execute = self._transaction, self._transaction.execute
-        recount_message(transaction, after.cohort, -1)
-        recount_message(transaction, message.cohort, -1)
-        kind = EventType.RECEIVED if after.cohort.direction is Direction.INBOUND else EventType.ACCEPTED
-        count_event(self._rollup, after.cohort.at_us, kind.label, after.cohort, n=-1)
-        for delivery in list(after.deliveries.values()):
-            asked = message.deliveries.get((delivery.original_recipient or delivery.recipient).lower())
-            if asked is None and via.original_recipient is None and via.recipient.lower() in message.deliveries:
+        kept, gone = (last, first) if last.tracked else (first, last)
+        for message in (kept, gone):
+            recount_message(transaction, message.cohort, -1)
+            recount_events(transaction, message.cohort, -1)
+        execute(
+            "UPDATE event SET message = ? WHERE message = ? AND type NOT IN (?, ?)",
+            (kept.id, gone.id, EventType.ACCEPTED, EventType.RECEIVED),
+        )
+        before, after = dict(first.deliveries), dict(last.deliveries)
+        kept.deliveries.clear()
+        for delivery in after.values():
+            asked = before.get((delivery.original_recipient or delivery.recipient).lower())
+            if asked is None and via.original_recipient is None and via in before.values():
                 asked = via
-            if asked is not None and asked.state in (State.QUEUED, State.DEFERRED, State.HANDED_OVER):
-                # The row of the hop before gives way; its events now belong to the last hop's.
-                execute(
-                    "UPDATE event SET delivery = ? WHERE message = ? AND delivery = ?",
-                    (delivery.id, message.id, asked.id),
-                )
-                execute("DELETE FROM delivery WHERE id = ?", (asked.id,))
-                del message.deliveries[asked.recipient.lower()]
-                delivery.idx = asked.idx
-                delivery.attempts += asked.attempts
-                delivery.first_attempt_us = asked.first_attempt_us or delivery.first_attempt_us
-                if asked.recipient.lower() != delivery.recipient.lower():
-                    delivery.original_recipient = delivery.original_recipient or asked.recipient
-                # What still holds the old row now means the new one.
-                asked.id = delivery.id
-            delivery.message = message
-            message.deliveries[delivery.recipient.lower()] = delivery
+            if asked is not None and asked.state in _UNDECIDED:
+                del before[asked.recipient.lower()]
+                row, other = (delivery, asked) if kept is last else (asked, delivery)
+                _join(row, asked, delivery)
+                execute("UPDATE event SET delivery = ? WHERE delivery = ? AND message = ?", (row.id, other.id, kept.id))
+                execute("DELETE FROM delivery WHERE id = ?", (other.id,))
+                if asked is via:
+                    via = row
+                delivery = row
+            delivery.message = kept
+            kept.deliveries[delivery.recipient.lower()] = delivery
             self._bulk.touch(delivery)
-        execute("UPDATE message SET merged_into = ? WHERE id = ?", (message.id, after.id))
+        for delivery in before.values():
+            delivery.message = kept
+            kept.deliveries.setdefault(delivery.recipient.lower(), delivery)
+            self._bulk.touch(delivery)
+        execute("UPDATE message SET merged_into = ? WHERE id = ? OR merged_into = ?", (kept.id, gone.id, gone.id))
         self._bulk.flush()
-        recount_message(transaction, message.cohort, 1)
-        self._messages.pop(after.id, None)
-        for other in self._open.values():
-            if other.message is after:
-                other.message, other.message_number = message, message.id
-                message.queues += 1
-                self._touch(other)
-        if entry.message is after:
-            entry.message, entry.message_number = message, message.id
+        for entry in tuple(self._ids.standing.get(gone.id, ())):
+            entry.message = None
+            self._ids.stand_for(entry, kept.id)
+            self._ids.touch(entry)
+        self._messages.pop(gone.id, None)
+        self._messages[kept.id] = kept
+        self._loaded.append(kept.id)
+        recount_message(transaction, kept.cohort, 1)
+        recount_events(transaction, kept.cohort, 1)
+        return via
 
     def _queue_expired(self, record: QueueExpired) -> None:
-        _, message = self._message_of(record, record.sender)
+        entry, message = self._message_of(record, record.sender)
+        reply, category, kind = self._outcomes.expired(record.forced)
         detail = json.dumps({"forced": True}) if record.forced else None
-        for delivery in list(message.deliveries.values()):
-            if delivery.state in (State.QUEUED, State.DEFERRED):
-                number = self._bulk.new_event(record.at_us, EventType.EXPIRED, message.id, delivery.id, detail=detail)
-                delivery.last_event = number
-                self._set_state(delivery, State.EXPIRED)
-                count_event(
-                    self._rollup, record.at_us, EventType.EXPIRED.label, message.cohort, recipient=delivery.recipient
-                )
-                if message.cohort.direction is not Direction.INBOUND:
-                    self._rollup.add("event", record.at_us, "expired", dimension="category", key="expired")
-                    self._rollup.add("event", record.at_us, "expired", dimension="kind", key="soft")
+        for delivery in self._waiting_under(entry, message):
+            number = self._bulk.new_event(
+                record.at_us, EventType.EXPIRED, message.id, delivery.id, reply=reply, detail=detail
+            )
+            delivery.last_event = number
+            self._set_state(delivery, State.EXPIRED)
+            count_event(self._rollup, record.at_us, "expired", message.cohort, recipient=delivery.recipient)
+            if category is not None and message.cohort.direction is not Direction.INBOUND:
+                self._rollup.add("event", record.at_us, "expired", dimension="category", key=category)
+                self._rollup.add("event", record.at_us, "expired", dimension="kind", key=kind or "unknown")
+
+    def _waiting_under(self, entry: QueueEntry, message: MessageRow) -> list[DeliveryRow]:
+        """Return the deliveries of *message* that have no fate yet and wait under this queue ID, not another hop's."""
+        waiting = [row for row in message.deliveries.values() if row.state in (State.QUEUED, State.DEFERRED)]
+        if len(self._ids.standing[message.id]) == 1:
+            return waiting
+        self._bulk.flush()
+        handed_over = {
+            row[0]
+            for row in self._transaction.execute(
+                "SELECT delivery FROM event WHERE message = ? AND type = ?", (message.id, EventType.HANDED_OVER)
+            )
+        }
+        is_first = entry.queue_id == message.queue_id
+        return [row for row in waiting if (row.id in handed_over) is not is_first]
 
     def _non_delivery(self, record: NonDelivery) -> None:
         _, message = self._message_of(record)
         detail = json.dumps({"notice": record.notice, "audience": record.audience, "queue_id": record.new_queue_id})
         self._bulk.new_event(record.at_us, EventType.NOTIFIED, message.id, detail=detail)
-        notice = self._open.get(record.new_queue_id)
+        notice = self._ids.open.get(record.new_queue_id)
+        made = self._message(notice) if notice is not None else None
         if notice is None:
-            notice = QueueEntry(record.new_queue_id, record.at_us, host=record.host)
-            self._open[record.new_queue_id] = notice
-            self._touched.append(notice)
-        notice.parent = message.id
-        made = self._message(notice)
+            found = self._ids.closed_lately(record.new_queue_id, self._transaction, self._bulk.next_message)
+            made = self._numbered(found[0]) if found is not None else None
+            if made is None:
+                notice = self._ids.new(record.new_queue_id, record.at_us, record.host)
         if made is None:
-            self._touch(notice)
+            assert notice is not None
+            notice.parent = message.id
+            self._ids.touch(notice)
         elif made.stored:
             self._transaction.execute("UPDATE message SET parent = ? WHERE id = ?", (message.id, made.id))
         else:
             made.parent = message.id
 
     def _removed(self, record: Removed) -> None:
-        entry = self._open.get(record.queue_id)
+        entry = self._ids.open.get(record.queue_id)
         if entry is None:
             return
-        message = self._message(entry)
+        message = entry.message or self._message(entry)
         if message is not None:
-            if message.queues == 1:
+            if len(self._ids.standing[message.id]) == 1:
                 self._account_for_rest(message, record.at_us)
-            if message.stored:
-                self._transaction.execute("UPDATE message SET removed_us = ? WHERE id = ?", (record.at_us, message.id))
-            else:
-                message.removed_us = record.at_us
+            self._note_removed(message, record.at_us)
         self._close(entry)
+
+    def _note_removed(self, message: MessageRow, at_us: int) -> None:
+        if message.stored:
+            self._transaction.execute("UPDATE message SET removed_us = ? WHERE id = ?", (at_us, message.id))
+        else:
+            message.removed_us = at_us
 
     def _account_for_rest(self, message: MessageRow, at_us: int) -> None:
         """The queue is done with a message: recipients that no line named went somewhere under another name."""
-        waiting = [row for row in message.deliveries.values() if row.state is State.QUEUED and not row.attempts]
+        waiting = [row for row in message.deliveries.values() if row.state is State.QUEUED]
         if not waiting:
             return
         extra = [
@@ -644,7 +699,7 @@ class Correlator:
         """One recipient was asked for, one address was delivered to: the same, rewritten by the MTA."""
         found.idx, found.original_recipient = asked.idx, asked.recipient
         message = asked.message
-        count_delivery(self._rollup, message.cohort, asked.recipient, asked.state, -1)
+        self._bulk.uncount(asked)
         del message.deliveries[asked.recipient.lower()]
         if asked.stored:
             self._bulk.changed.pop(asked.id, None)
@@ -654,18 +709,21 @@ class Correlator:
         self._bulk.touch(found)
 
     def _deleted(self, record: Deleted) -> None:
-        entry = self._open.get(record.queue_id)
-        message = self._message(entry) if entry is not None else None
-        if entry is None or message is None:
+        entry = self._ids.open.get(record.queue_id)
+        if entry is None:
             return
-        for delivery in message.deliveries.values():
-            if delivery.state in (State.QUEUED, State.DEFERRED):
-                self._bulk.new_event(
-                    record.at_us, EventType.DELETED, message.id, delivery.id, detail=json.dumps({"text": record.text})
-                )
-                self._set_state(delivery, State.DELETED)
-                count_event(self._rollup, record.at_us, "deleted", message.cohort)
+        message = self._message(entry)
+        if message is not None:
+            self._take_out(entry, message, record.at_us, json.dumps({"text": record.text}, ensure_ascii=False))
         self._close(entry)
+
+    def _take_out(self, entry: QueueEntry, message: MessageRow, at_us: int, detail: str | None) -> None:
+        """What waits under *entry* will not be delivered to anybody."""
+        for delivery in self._waiting_under(entry, message):
+            self._bulk.new_event(at_us, EventType.DELETED, message.id, delivery.id, detail=detail)
+            self._set_state(delivery, State.DELETED)
+            count_event(self._rollup, at_us, "deleted", message.cohort)
+        self._note_removed(message, at_us)
 
     def _held(self, record: Held) -> None:
         _, message = self._message_of(record)
@@ -679,7 +737,7 @@ class Correlator:
 
     def _probe(self, record: Probe) -> None:
         """An address probe is no mail: forget its queue ID."""
-        entry = self._open.get(record.queue_id)
+        entry = self._ids.open.get(record.queue_id)
         if entry is not None and self._message(entry) is None:
             self._close(entry)
 
@@ -695,19 +753,39 @@ class Correlator:
             "recipient": record.recipient,
         }
         text = json.dumps({key: value for key, value in detail.items() if value not in (None, "")}, ensure_ascii=False)
-        entry = self._open.get(record.queue_id) if record.queue_id else None
+        entry = self._ids.open.get(record.queue_id) if record.queue_id else None
         message = self._message(entry) if entry is not None else None
         self._bulk.new_event(record.at_us, EventType.REJECTED, message.id if message is not None else None, detail=text)
         count_event(
             self._rollup, record.at_us, EventType.REJECTED.label, message.cohort if message is not None else None
         )
-        if entry is not None and message is None and record.stage in ("END-OF-MESSAGE", "header", "body", "DATA"):
-            self._close(entry)  # the whole mail was refused: nothing of it will be queued
+        if entry is not None and record.stage in _WHOLE_MAIL:
+            # The whole mail was refused, perhaps by a milter behind ours: nothing of it will be queued.
+            if message is not None:
+                self._take_out(entry, message, record.at_us, None)
+            self._close(entry)
 
 
+_LABEL = {kind: kind.label for kind in EventType}
 _STATE = {
     EventType.SENT: State.SENT,
     EventType.DEFERRED: State.DEFERRED,
     EventType.BOUNCED: State.BOUNCED,
     EventType.EXPIRED: State.EXPIRED,
 }
+_FINAL = (State.SENT, State.BOUNCED, State.EXPIRED)
+_UNDECIDED = (State.QUEUED, State.DEFERRED, State.HANDED_OVER)
+_WHOLE_MAIL = ("END-OF-MESSAGE", "header", "body", "DATA")
+
+
+def _join(row: DeliveryRow, asked: DeliveryRow, delivered: DeliveryRow) -> None:
+    """Make *row*, one of the two, what a recipient's delivery on two hops was in all."""
+    name = asked.recipient if asked.recipient.lower() != delivered.recipient.lower() else None
+    row.original_recipient = delivered.original_recipient or asked.original_recipient or name
+    row.recipient = delivered.recipient
+    row.idx = asked.idx or delivered.idx
+    row.state = delivered.state
+    row.attempts = asked.attempts + delivered.attempts
+    row.first_attempt_us = asked.first_attempt_us or delivered.first_attempt_us
+    row.last_attempt_us = delivered.last_attempt_us or asked.last_attempt_us
+    row.last_event = delivered.last_event or asked.last_event

@@ -123,6 +123,15 @@ class Outcomes:
             return reply, None
         return f"{reply[:start]}{{}}", reply[start:]
 
+    def expired(self, forced: bool) -> tuple[int, str | None, str | None]:
+        """Return reply, category and kind of mail that the queue manager gave up, which quotes no server."""
+        text = "message expired by force, returned to sender" if forced else "message expired, returned to sender"
+        verdict = self._classifier.classify(text, code=None, dsn=None, status=BOUNCED, relay="none")
+        stored = StoredReply(
+            text, None, None, verdict.kind, verdict.fault, verdict.category, verdict.provider, verdict.rule
+        )
+        return self._transaction.replies.id(stored), verdict.category, verdict.kind
+
     def _understand(self, attempt: Attempt) -> tuple[StoredReply, str | None]:
         key = (attempt.reply, attempt.status, attempt.dsn, attempt.relay.host)
         found = self._memo.get(key)

@@ -163,12 +163,13 @@ def _met_by_log(transaction: Transaction, event: Accepted) -> int | None:
 
 def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> list[str]:
     """Insert the deliveries that are not there yet, number those that are; return the recipients of the new ones."""
-    known: dict[str, int] = {}
+    known: dict[str, list[int]] = {}
     for recipient, original, delivery in transaction.execute(
         "SELECT recipient, original_recipient, id FROM delivery WHERE message = ?", (message,)
     ):
-        known[(original or recipient).lower()] = delivery
-        known.setdefault(recipient.lower(), delivery)
+        known.setdefault((original or recipient).lower(), []).append(delivery)
+        if original:
+            known.setdefault(recipient.lower(), [delivery])
     new = []
     seen: set[str] = set()
     for index, recipient in enumerate(event.recipients, 1):
@@ -177,7 +178,8 @@ def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> 
             continue
         seen.add(key)
         if key in known:
-            transaction.execute("UPDATE delivery SET idx = ? WHERE id = ?", (index, known[key]))
+            # All that an alias led to belong to the recipient that was asked for.
+            transaction.executemany("UPDATE delivery SET idx = ? WHERE id = ?", [(index, row) for row in known[key]])
             continue
         transaction.execute(
             "INSERT INTO delivery (message, recipient, idx, state, at_us) VALUES (?, ?, ?, ?, ?)",

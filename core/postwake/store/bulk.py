@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from postwake.events import EventType, State
-from postwake.store.counting import Cohort
+from postwake.events import Direction, EventType, State
+from postwake.store.counting import Cohort, count_delivery, domain_of
+from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
+
+_LABELS = {state: state.label for state in State}
 
 
 @dataclass(slots=True, eq=False)
@@ -33,8 +36,10 @@ class MessageRow:
     removed_us: int | None = None
     deliveries: dict[str, DeliveryRow] = field(default_factory=dict)
     """By recipient, lower case."""
-    queues: int = 0
-    """How many queue IDs stand for it now."""
+    asked_for: dict[str, int] = field(default_factory=dict)
+    """Index in the transaction by the recipient asked for, lower case, where an alias led to others."""
+    tracked: bool = False
+    """Whether the milter made it: it has a tracking ID."""
     stored: bool = False
     """Whether it is in the table already."""
 
@@ -55,6 +60,10 @@ class DeliveryRow:
     last_attempt_us: int | None = None
     last_event: int | None = None
     stored: bool = False
+    domain: str = ""
+    """The recipient's, under which it counts."""
+    counted: State | None = None
+    """The state that the rollups count it in; None before the first :meth:`Bulk.flush`, and when it was taken out."""
 
 
 class Bulk:
@@ -71,20 +80,28 @@ class Bulk:
         self.changed: dict[int, DeliveryRow] = {}
         self.events: list[tuple[Any, ...]] = []
 
-    def new_message(self, cohort: Cohort) -> MessageRow:
-        """Return a new message; the cohort's own number is replaced by the one given out here."""
-        row = MessageRow(self.next_message, cohort._replace(message=self.next_message))
-        self.next_message += 1
+    def new_message(self, at_us: int, direction: Direction, domain: str) -> MessageRow:
+        """Return a new message of a sender at *domain*; it is counted when it is written."""
+        number = self.next_message
+        self.next_message = number + 1
+        row = MessageRow(number, Cohort(number, at_us, direction, domain, ""))
         self.messages.append(row)
         return row
 
     def new_delivery(self, message: MessageRow, recipient: str, at_us: int) -> DeliveryRow:
-        """Return a new delivery of *message*, entered under its recipient."""
+        """Return a new delivery of *message*, entered under its recipient; it is counted when it is written."""
         row = DeliveryRow(self.next_delivery, message, recipient, at_us=at_us)
+        row.domain = domain_of(recipient)
         self.next_delivery += 1
         self.deliveries.append(row)
         message.deliveries[recipient.lower()] = row
         return row
+
+    def uncount(self, delivery: DeliveryRow) -> None:
+        """Take *delivery* out of the rollups; the next :meth:`flush` counts it anew, under what it says then."""
+        if delivery.counted is not None:
+            count_delivery(self._transaction.rollup, delivery.message.cohort, delivery.recipient, delivery.counted, -1)
+            delivery.counted = None
 
     def new_event(
         self,
@@ -103,7 +120,7 @@ class Bulk:
         number = self.next_event
         self.next_event = number + 1
         self.events.append(
-            (number, at_us, kind, message, delivery, relay, reply, reply_part, delay_us, *delays_us, detail)
+            (number, at_us, int(kind), message, delivery, relay, reply, reply_part, delay_us, *delays_us, detail)
         )
         return number
 
@@ -113,7 +130,11 @@ class Bulk:
             self.changed[delivery.id] = delivery
 
     def flush(self) -> None:
-        """Write everything entered so far."""
+        """Write everything entered so far.
+
+        Enumeration members go in as plain numbers: SQLite's module looks for an adapter for each one that is not.
+        """
+        self._count()
         execute_many = self._transaction.executemany
         execute_many(
             "INSERT INTO message (id, at_us, direction, host, queue_id, message_id, sender, domain, recipients, size_bytes, client,"
@@ -122,7 +143,7 @@ class Bulk:
                 (
                     row.id,
                     row.cohort.at_us,
-                    row.cohort.direction,
+                    int(row.cohort.direction),
                     row.host,
                     row.queue_id,
                     row.message_id,
@@ -150,7 +171,7 @@ class Bulk:
                     row.recipient,
                     row.original_recipient,
                     row.idx,
-                    row.state,
+                    int(row.state),
                     row.attempts,
                     row.at_us,
                     row.first_attempt_us,
@@ -169,7 +190,7 @@ class Bulk:
                     row.recipient,
                     row.original_recipient,
                     row.idx,
-                    row.state,
+                    int(row.state),
                     row.attempts,
                     row.first_attempt_us,
                     row.last_attempt_us,
@@ -189,6 +210,26 @@ class Bulk:
         for delivery in self.deliveries:
             delivery.stored = True
         self.messages, self.deliveries, self.changed, self.events = [], [], {}, []
+
+    def _count(self) -> None:
+        """Count new messages, and deliveries in the state that they have come to: once, however often it changed."""
+        counted = self._transaction.rollup.counted
+        for message in self.messages:
+            _, at_us, direction, domain, tag = message.cohort
+            hour, inbound = at_us // HOUR_US, direction is Direction.INBOUND
+            counted.append(("cohort", hour, "messages", inbound, domain, tag, ""))
+            counted.append(("event", hour, "received" if inbound else "accepted", inbound, domain, tag, ""))
+        for row in self.deliveries:
+            _, at_us, direction, domain, tag = row.message.cohort
+            state = row.counted = row.state
+            inbound = direction is Direction.INBOUND
+            counted.append(("cohort", at_us // HOUR_US, _LABELS[state], inbound, domain, tag, row.domain))
+        rollup = self._transaction.rollup
+        for row in self.changed.values():
+            if row.counted is not row.state:
+                self.uncount(row)
+                count_delivery(rollup, row.message.cohort, row.recipient, row.state)
+                row.counted = row.state
 
     def _next(self, table: str) -> int:
         return int(self._transaction.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
