@@ -30,7 +30,7 @@ _SELECT_ENGAGED = f"SELECT {', '.join(_ENGAGED.values())} FROM engagement WHERE 
 
 def apply_hit(transaction: Transaction, hit: Hit) -> None:
     """Write the hit, once however often it is applied."""
-    message = _message(transaction, hit)
+    message = find_or_make_message(transaction, hit)
     delivery = None
     if message is not None and hit.recipient:
         row = transaction.execute(
@@ -138,7 +138,7 @@ def _unsubscribed_us(transaction: Transaction, message: int, recipient: int) -> 
     return since_us
 
 
-def _message(transaction: Transaction, hit: Hit) -> int | None:
+def find_or_make_message(transaction: Transaction, hit: Hit) -> int | None:
     """Return the message of *hit*; make a stub if it is not there yet; None if it was purged."""
     row = transaction.execute("SELECT id FROM message WHERE tracking_id = ?", (hit.tracking_id,)).fetchone()
     if row is not None:

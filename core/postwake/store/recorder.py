@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from postwake.errors import StoreUnavailableError
-from postwake.events import Event
+from postwake.events import Event, Hit
 from postwake.store.apply import apply_event
 from postwake.store.connection import Synchronous
 from postwake.store.spool import Spool
@@ -60,7 +60,10 @@ class Recorder:
         """
         if self.writer.healthy:
             try:
-                wait(self.writer.submit(lambda transaction: apply_event(transaction, event)), timeout_s)
+                if isinstance(event, Hit):
+                    wait(self.writer.submit_hit(event), timeout_s)
+                else:
+                    wait(self.writer.submit(lambda transaction: apply_event(transaction, event)), timeout_s)
                 return True
             except StoreUnavailableError as error:
                 if self.writer.healthy:

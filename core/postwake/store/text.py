@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from postwake.events import Event
+
+E = TypeVar("E", bound=Event)
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -20,7 +22,7 @@ def storable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
-def storable_event(event: Event) -> Event:
+def storable_event(event: E) -> E:
     """Return *event* with every string in it :func:`storable`; the very same object if they are already."""
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(event):

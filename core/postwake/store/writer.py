@@ -1,31 +1,36 @@
 """The one writing thread of a process: it owns the only write connection and commits in groups.
 
-Jobs are functions of a :class:`~postwake.store.transaction.Transaction`. Those that wait together share one
-transaction, each in a savepoint, so that one that fails takes nothing with it. A future is resolved after the
-commit. When the store itself fails (locked, full, read-only, gone, replaced by another file) every job of the group
-fails with :class:`StoreUnavailableError`; the connection is opened again for the next.
+Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, or hits. Those that wait together share one
+transaction, each in a savepoint, so that one that fails takes nothing with it; the hits of a group are written
+together (:mod:`postwake.store.hit_group`). A future is resolved after the commit. When the store itself fails (locked,
+full, read-only, gone, replaced by another file) every job of the group fails with :class:`StoreUnavailableError`; the
+connection is opened again for the next.
 
 Make it after any fork: neither the thread nor an SQLite connection survives one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from postwake.errors import StoreUnavailableError
+from postwake.events import Hit
+from postwake.store.apply import apply_event
 from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, open_writer
+from postwake.store.hit_group import NotTogetherError, apply_hits
+from postwake.store.pending import PendingHit
 from postwake.store.transaction import Transaction, Transactions
 
 T = TypeVar("T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 MAX_GROUP = 128
 """Jobs in one transaction. At some 50 µs a job it stays under 10 ms, far below the 50 ms we promise others."""
@@ -33,6 +38,24 @@ MAX_WAITING = 10_000
 IDLE_S = 1.0
 _JOB_ERRORS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 """SQLite's complaints about what a job asked for; its other errors are about the store."""
+
+
+class _Waiting(Protocol):
+    """What a Future and a PendingHit have in common, as the writer sees them."""
+
+    def set_running_or_notify_cancel(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
+_Item = tuple[Callable[[Transaction], Any] | Hit, _Waiting]
+
+
+class _Committed(Protocol[_T_co]):
+    """What a Future and a PendingHit have in common, as those see them who wait."""
+
+    def result(self, timeout_s: float, /) -> _T_co: ...
+    def cancel(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -56,7 +79,7 @@ class Writer:
         self.healthy = True
         self._busy_timeout_ms = busy_timeout_ms
         self._synchronous: Synchronous = synchronous
-        self._queue: queue.Queue[tuple[Callable[[Transaction], Any], Future[Any]] | None] = queue.Queue(MAX_WAITING)
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._transactions: Transactions | None = None
         self._dirty = False
         self._closed = False
@@ -66,16 +89,27 @@ class Writer:
         self._thread.start()
 
     def submit(self, job: Callable[[Transaction], T]) -> Future[T]:
-        """Queue *job*; the future gives its result after the commit. Raises if the queue is full or closed."""
+        """Queue *job*; the future gives its result after the commit.
+
+        :class:`StoreUnavailableError` if too many wait already or the writer is closed.
+        """
         future: Future[T] = Future()
+        self._put(job, future)
+        return future
+
+    def submit_hit(self, hit: Hit) -> PendingHit:
+        """Queue *hit* to be recorded; as :meth:`submit`, with less ado."""
+        pending = PendingHit(hit)
+        self._put(hit, pending)
+        return pending
+
+    def _put(self, job: Callable[[Transaction], Any] | Hit, waiting: _Waiting) -> None:
         with self._closing:  # nothing comes behind the sentinel, where nobody would resolve it
             if self._closed:
                 raise StoreUnavailableError(f"{self.path}: the writer is closed")
-            try:
-                self._queue.put_nowait((job, future))
-            except queue.Full:
-                raise StoreUnavailableError(f"{self.path}: {MAX_WAITING} writes are waiting already") from None
-        return future
+            if self._queue.qsize() >= MAX_WAITING:
+                raise StoreUnavailableError(f"{self.path}: {MAX_WAITING} writes are waiting already")
+            self._queue.put((job, waiting))
 
     @property
     def depth(self) -> int:
@@ -84,14 +118,12 @@ class Writer:
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Commit what waits, move the WAL into the file, close."""
-        deadline = time.monotonic() + timeout_s
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        with contextlib.suppress(queue.Full):  # the store hangs: the process's end ends the thread
-            self._queue.put(None, timeout=timeout_s)
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+            self._queue.put(None)
+        self._thread.join(timeout_s)  # if the store hangs, the process's end ends the thread
 
     def _run(self) -> None:
         running = True
@@ -114,41 +146,31 @@ class Writer:
             self._transactions.checkpoint("TRUNCATE")
             self._transactions.close()
 
-    def _commit(self, group: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
-        results: list[tuple[Future[Any], Any, Exception | None]] = []
+    def _commit(self, group: list[_Item]) -> None:
         try:
             transactions = self._open()
             with transactions.begin(self._busy_timeout_ms / 1000) as transaction:
-                for job, future in group:
-                    try:
-                        with transactions.savepoint(transaction):
-                            results.append((future, job(transaction), None))
-                    except _JOB_ERRORS as error:
-                        results.append((future, None, error))
-                    except sqlite3.DatabaseError:
-                        raise  # the store, not the job: nothing of this group stands
-                    except Exception as error:  # noqa: BLE001 - belongs to the job's caller, who gets it through the future
-                        results.append((future, None, error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told through the futures, and the thread lives on
+                outcomes = list(_outcomes(transactions, transaction, group))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait, and the thread lives on
             self._failed(group, error)
             return
         self.stats.commits += 1
         self.stats.jobs += len(group)
         self.healthy = True
         self._dirty = True
-        for future, result, problem in results:
+        for waiting, result, problem in outcomes:
             if problem is None:
-                future.set_result(result)
+                waiting.set_result(result)
             else:
-                future.set_exception(problem)
+                waiting.set_exception(problem)
 
-    def _failed(self, group: list[tuple[Callable[[Transaction], Any], Future[Any]]], error: Exception) -> None:
+    def _failed(self, group: list[_Item], error: Exception) -> None:
         self.healthy = False
         self.stats.failed_groups += 1
         self.stats.last_error = str(error)
         refusal = error if isinstance(error, StoreUnavailableError) else StoreUnavailableError(f"{self.path}: {error}")
-        for _, future in group:
-            future.set_exception(refusal)
+        for _, waiting in group:
+            waiting.set_exception(refusal)
         if self._transactions is not None:
             self._transactions.close()
             self._transactions = None
@@ -170,12 +192,49 @@ class Writer:
             self._dirty = False
 
 
-def wait(future: Future[T], timeout_s: float) -> T:
-    """Return the result of *future*; :class:`StoreUnavailableError` when it takes longer than *timeout_s*."""
+def _outcomes(
+    transactions: Transactions, transaction: Transaction, group: list[_Item]
+) -> Iterator[tuple[_Waiting, Any, Exception | None]]:
+    """Run *group* in *transaction*; yield each one's future with its result or what it raised."""
+    hits = [job for job, _ in group if isinstance(job, Hit)]
+    together = len(hits) > 1 and _together(transactions, transaction, hits)
+    for job, waiting in group:
+        result: Any = None
+        problem: Exception | None = None
+        try:
+            if not isinstance(job, Hit):
+                with transactions.savepoint(transaction):
+                    result = job(transaction)
+            elif not together:
+                with transactions.savepoint(transaction):
+                    apply_event(transaction, job)
+        except sqlite3.DatabaseError as error:
+            if not isinstance(error, _JOB_ERRORS):
+                raise  # the store, not the job: nothing of this group stands
+            problem = error
+        except Exception as error:  # noqa: BLE001 - belongs to the job's caller, who gets it through the future
+            problem = error
+        yield waiting, result, problem
+
+
+def _together(transactions: Transactions, transaction: Transaction, hits: Sequence[Hit]) -> bool:
+    """Write *hits* in a few statements; return False, with nothing written, if they have to go one by one."""
+    try:
+        with transactions.savepoint(transaction):
+            apply_hits(transaction, hits)
+    except NotTogetherError:
+        return False
+    except _JOB_ERRORS:  # one of them is at fault: it is found when they go one by one
+        return False
+    return True
+
+
+def wait(waiting: _Committed[T], timeout_s: float) -> T:
+    """Return the result of *waiting*; :class:`StoreUnavailableError` when it takes longer than *timeout_s*."""
     started = time.monotonic()
     try:
-        return future.result(timeout_s)
+        return waiting.result(timeout_s)
     except TimeoutError:
-        future.cancel()
+        waiting.cancel()
         waited_ms = (time.monotonic() - started) * 1000
         raise StoreUnavailableError(f"the store has not committed within {waited_ms:.0f} ms") from None
