@@ -99,7 +99,10 @@ class Ingester:
         """Return where *source* was left, and the newest time seen in it; (None, None) if it was never read."""
         row = self._select(source)
         self._states[source] = None if row is None else row[0]
-        return (None, None) if row is None else (Cursor(source, row[0]), row[1] or None)
+        if row is None:
+            return None, None
+        self.stats.last_line_us = self.stats.last_line_us or row[1] or 0
+        return Cursor(source, row[0]), row[1] or None
 
     def backfilled(self, file_id: str) -> str | None:
         """Return how far a backfill has read the file: the state of its cursor, None if it has not."""
@@ -149,7 +152,8 @@ class Ingester:
                 for records, chunk, last_us in batches:
                     blocks += 1
                     records_read += len(records)
-                    newest = last_us or newest
+                    # last_us is good to the hour only. The last record and not the newest: one wild year would stick.
+                    newest = records[-1].at_us if records else newest or last_us or 0
                     if not self._is_written(transaction, chunk):
                         self._correlator.feed(self._not_backfilled(transaction, records, chunk))
                         self._move(transaction, moved, chunk, last_us)

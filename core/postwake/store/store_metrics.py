@@ -24,6 +24,7 @@ from postwake.errors import PostwakeError
 from postwake.events import State
 from postwake.reply.rules import CATEGORIES, KINDS
 from postwake.store.connection import open_reader
+from postwake.store.schema import HOUR_US
 
 CACHE_S = 5.0
 """Scrapes within this share one look at the store."""
@@ -45,8 +46,15 @@ Row = tuple[str, str, str, str, int]
 
 _QUERY = """
 SELECT basis, dimension, key, measure, n FROM rollup WHERE span = 'all' AND (
-  (basis = 'event' AND dimension IN ('all', 'sender_domain', 'inbound', 'kind', 'category', 'provider', 'reason'))
+  (basis = 'event' AND dimension IN ('all', 'sender_domain', 'inbound', 'kind', 'category', 'reason'))
   OR (basis = 'cohort' AND dimension = 'all'))
+"""
+
+# Not a rollup: it costs what failed within the hour, and old logs that are read in today do not look like news.
+_PROVIDERS = """
+SELECT reply.provider, reply.category, sum(n) FROM
+  (SELECT reply, count(*) AS n FROM event INDEXED BY event_failed WHERE type IN (4, 5, 6) AND at_us > ? AND at_us <= ? GROUP BY reply) AS failed
+JOIN reply ON reply.id = failed.reply WHERE reply.provider IS NOT NULL GROUP BY reply.provider, reply.category
 """
 
 
@@ -58,15 +66,15 @@ class StoreCollector(Collector):
         path: Path,
         sender_domains: Iterable[str] = (),
         reasons: Iterable[str] = (),
-        monotonic: Callable[[], float] = time.monotonic,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """Take the store's path, the configured sender domains, and the untracked reasons that begin at 0."""
+        """Take the store's path, the configured sender domains, the untracked reasons that begin at 0, the clock."""
         self._path = path
         self._domains = tuple(sender_domains)
         self._reasons = tuple(reasons)
-        self._monotonic = monotonic
+        self._now_us = now_us
         self._lock = threading.Lock()
-        self._at: float | None = None
+        self._at_us: int | None = None
         self._metrics: list[Metric] = []
 
     def describe(self) -> Iterable[Metric]:
@@ -76,18 +84,20 @@ class StoreCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the figures, at most :data:`CACHE_S` old."""
         with self._lock:
-            now = self._monotonic()
-            if self._at is None or now - self._at > CACHE_S:
-                self._metrics = list(self._read())
-                self._at = now
+            now_us = self._now_us()
+            # A clock that was put back must not keep old figures alive.
+            if self._at_us is None or not 0 <= now_us - self._at_us <= CACHE_S * 1e6:
+                self._metrics = list(self._read(now_us))
+                self._at_us = now_us
             yield from self._metrics
 
-    def _read(self) -> Iterator[Metric]:
+    def _read(self, now_us: int) -> Iterator[Metric]:
         yield from _sizes(self._path)
         up = GaugeMetricFamily("postwake_store_up", "Whether the store could be read.")
         try:
             with closing(open_reader(self._path)) as connection:
                 rows = [tuple(row) for row in connection.execute(_QUERY)]
+                providers = connection.execute(_PROVIDERS, (now_us - HOUR_US, now_us)).fetchall()
         except (PostwakeError, sqlite3.Error):
             up.add_metric((), 0)
             yield up
@@ -95,6 +105,12 @@ class StoreCollector(Collector):
         up.add_metric((), 1)
         yield up
         yield from mail_families(rows, self._domains, self._reasons)
+        yield _gauge(
+            "provider_recent_failures",
+            "Failed attempts of the past hour, by provider (of those the rules name) and category.",
+            ("provider", "category"),
+            {(provider, category): n for provider, category, n in providers},
+        )
 
 
 def mail_families(rows: Iterable[Row], domains: Iterable[str], reasons: Iterable[str]) -> Iterator[Metric]:
@@ -130,12 +146,6 @@ def mail_families(rows: Iterable[Row], domains: Iterable[str], reasons: Iterable
             ("state", dimension),
             {(state, key): cells["event", dimension, key, state] for state, key in product(_FAILURES, values)},
         )
-    yield _counter(
-        "failures_by_provider",
-        "Failed outbound attempts by provider (of those the rules name) and category.",
-        ("provider", "category"),
-        {(key, measure): n for (_, dimension, key, measure), n in cells.items() if dimension == "provider"},
-    )
     yield from _reader_families(cells)
     why = {("no", reason): 0 for reason in reasons}
     why |= {("no", key): n for (_, dimension, key, measure), n in cells.items() if dimension == "reason" and key}
