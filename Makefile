@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver feedback console cli lab
 
-.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz who-table clean apt
+.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz who-table deb test-deb clean apt
 
 help: ## Say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 # Debian packages: libmilter to build pymilter, Postfix and its tools to run the demo and the tests against.
 APT := gcc python3-dev python3-venv libmilter-dev postfix
@@ -62,6 +62,14 @@ fuzz: $(VENV)/.installed ## 10,000 mutated mails through the rewriting engine, j
 
 who-table: $(VENV)/.installed ## How the labelled requests are judged: people, machines, unknown
 	$(PY) tests/pixelserver/confusion.py
+
+deb: ## Build the Debian package into dist/
+	@sh contrib/install-packages.sh debhelper dh-virtualenv dpkg-dev fakeroot python3-dev python3-venv gcc libmilter-dev
+	sh contrib/debian/build.sh
+
+test-deb: $(VENV)/.installed deb ## Install the package on a clean Debian root, use it, purge it
+	@sh contrib/install-packages.sh debootstrap
+	POSTWAKE_DEB=$$(ls $(CURDIR)/dist/postwake_*.deb | tail -1) $(PY) -m pytest tests/package --timeout 900
 
 check: lint type test ## All of the above
 

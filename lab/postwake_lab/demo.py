@@ -206,7 +206,7 @@ def _metrics(port: int) -> list[str]:
         connection.close()
     wanted = (
         "postwake_mail_total",
-        "postwake_engagement_total",
+        "postwake_engagement_verdicts",
         "postwake_milter_messages_total",
         "postwake_log_lines_total",
     )
