@@ -4,8 +4,9 @@
     PYTHONPATH=lab .venv/bin/python bench/milter_speed.py [--rounds 3] [--only 26kB]
 
 One run, one Postfix, one smtpd service for each of: no milter; a pymilter that takes every message and does nothing;
-OpenDKIM signing with a 2048-bit RSA key; Postwake rewriting and committing a row. They take turns, so that whatever else
-the machine does hurts all alike; medians over the rounds are compared. Needs root, postfix, opendkim; under two minutes.
+OpenDKIM signing with a 2048-bit RSA key; Postwake rewriting and committing a row. They take turns, so that whatever
+else the machine does hurts all alike; medians over the rounds are compared. Needs root, postfix, opendkim; takes under
+two minutes.
 """
 
 from __future__ import annotations

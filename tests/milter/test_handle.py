@@ -1,0 +1,201 @@
+"""One whole message: policy, rewriting, and the event that is recorded of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from postwake.events import Accepted, Direction, Requeued
+from postwake.tokens import KeyRing, Privacy, Purpose, Token
+from postwake_milter.handle import Envelope, Handled, Handler
+from postwake_milter.policy import Origin
+
+Make = Callable[..., Envelope]
+OUTSIDE = Origin("203.0.113.9")
+
+
+def accepted(handled: Handled) -> Accepted:
+    """Return the event of a message that was met for the first time."""
+    assert isinstance(handled.event, Accepted)
+    return handled.event
+
+
+def click_token(handled: Handled, ring: KeyRing) -> Token:
+    """Return what the first wrapped link says."""
+    assert handled.body is not None
+    match = re.search(rb"/c/([A-Za-z0-9_-]+)", handled.body)
+    assert match is not None
+    token = ring.verify(Purpose.CLICK, match[1].decode())
+    assert token is not None
+    return token
+
+
+def test_tracked(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """A tracked message gets pixel, link and stamp, and an event that says everything about it."""
+    handled = make_handler().handle(make_envelope((b"X-Tag", b" autumn"), (b"X-Metadata-Order", b" 7")))
+
+    assert handled.outcome == "tracked"
+    assert [(change.name, change.index) for change in handled.header_changes][-1] == (b"X-Postwake-ID", 0)
+    assert handled.header_changes[-1].value == bytes(range(16)).hex().encode()
+    event = accepted(handled)
+    assert (event.tracked, event.untracked_reason, event.pixels, event.links) == (True, "", 1, 1)
+    assert (event.subject, event.message_id, event.domain) == ("Grüße", "1@example.com", "example.com")
+    assert (event.tag, event.metadata, event.direction) == ("autumn", {"order": "7"}, Direction.OUTBOUND)
+    assert (event.queue_id, event.host, event.client) == ("4Q1", "mx.example.com", "localhost[127.0.0.1]")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({"origin": OUTSIDE}, "inbound", id="outside"),
+        pytest.param({"origin": OUTSIDE, "sender": ""}, "inbound", id="bounce-coming-in"),
+        pytest.param({"sender": ""}, "null-sender", id="bounce-going-out"),
+        pytest.param(
+            {"sender": "a@other.test", "header_from": b" a@other.test"}, "sender-not-configured", id="other-domain"
+        ),
+        pytest.param({"body_skipped": "too-large"}, "too-large", id="too-large"),
+        pytest.param({"body_skipped": "body-not-offered"}, "body-not-offered", id="body-not-offered"),
+        pytest.param({"body": b"<html>\r\n", "origin": OUTSIDE}, "inbound", id="inbound-before-anything-else"),
+    ],
+)
+def test_not_tracked_by_policy(
+    make_handler: Callable[..., Handler], make_envelope: Make, options: dict[str, object], reason: str
+) -> None:
+    """What is not ours to track goes out as it came: no field is added or taken away, and the reason is recorded."""
+    handled = make_handler().handle(make_envelope((b"X-Tag", b" keep"), **options))
+
+    assert (handled.outcome, handled.body, handled.header_changes) == ("untracked", None, ())
+    event = accepted(handled)
+    assert (event.tracked, event.untracked_reason, event.tag) == (False, reason, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "domain"),
+    [
+        pytest.param({"origin": Origin("203.0.113.9", "ada")}, "example.com", id="authenticated"),
+        pytest.param({"origin": Origin("")}, "example.com", id="sendmail"),
+        pytest.param({"sender": "bounce@esp.test"}, "example.com", id="from-field-decides"),
+        pytest.param({"sender": "a@news.example.com"}, "news.example.com", id="envelope-goes-first"),
+        pytest.param(
+            {"sender": "bounce@esp.test", "header_from": b" =?utf-8?b?U2hvcA==?= <a@EXAMPLE.com>"},
+            "example.com",
+            id="encoded-display-name",
+        ),
+    ],
+)
+def test_tracked_under_a_domain(
+    make_handler: Callable[..., Handler], make_envelope: Make, options: dict[str, object], domain: str
+) -> None:
+    """A message counts under the domain that made it ours."""
+    event = accepted(make_handler().handle(make_envelope(**options)))
+    assert (event.tracked, event.domain) == (True, domain)
+
+
+@pytest.mark.parametrize(
+    ("recipients", "index"),
+    [
+        pytest.param(("ada@accept.test",), 1, id="one"),
+        pytest.param(("ada@accept.test", "ADA@accept.test"), 1, id="the-same-twice"),
+        pytest.param(("ada@accept.test", "bo@accept.test"), 0, id="two-share-it"),
+        pytest.param((), 0, id="none-known"),
+    ],
+)
+def test_recipient_in_tokens(
+    make_handler: Callable[..., Handler], make_envelope: Make, ring: KeyRing, recipients: tuple[str, ...], index: int
+) -> None:
+    """A token names the recipient only where there is exactly one."""
+    assert click_token(make_handler().handle(make_envelope(recipients=recipients)), ring).recipient == index
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "privacy"),
+    [
+        pytest.param("full", None, Privacy.FULL, id="configured"),
+        pytest.param("full", b" anonymous", Privacy.ANONYMOUS, id="stricter-is-honoured"),
+        pytest.param("anonymous", b" full", Privacy.ANONYMOUS, id="laxer-is-not"),
+        pytest.param("pseudonymous", b" nonsense", Privacy.PSEUDONYMOUS, id="malformed-is-ignored"),
+    ],
+)
+def test_privacy_header(
+    make_handler: Callable[..., Handler],
+    make_envelope: Make,
+    ring: KeyRing,
+    configured: str,
+    asked: bytes | None,
+    privacy: Privacy,
+) -> None:
+    """The more restrictive of configuration and message holds, in the tokens and in the event."""
+    fields = [(b"X-Track-Privacy", asked)] if asked else []
+    handled = make_handler(tracking={"privacy": configured}).handle(make_envelope(*fields))
+
+    assert click_token(handled, ring).privacy is privacy
+    assert accepted(handled).privacy is privacy
+
+
+def test_privacy_off_by_header(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """A message that asks for no tracking at all gets none, and its own control fields are still removed."""
+    handled = make_handler().handle(make_envelope((b"X-Track-Privacy", b" off")))
+
+    assert accepted(handled).untracked_reason == "privacy-off"
+    assert handled.body is None
+    assert [change.value for change in handled.header_changes] == [None]
+
+
+def test_already_stamped(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """A message that comes back with our stamp is the same message under a new queue ID, and is not touched again."""
+    stamped = b" " + bytes(range(16, 32)).hex().upper().encode()
+    handled = make_handler().handle(make_envelope((b"x-postwake-id", stamped)))
+
+    assert handled.event == Requeued(1_790_000_000_000_000, bytes(range(16, 32)), "4Q1")
+    assert (handled.outcome, handled.body, handled.header_changes) == ("requeued", None, ())
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        pytest.param(b" not-a-tracking-id", {}, id="not-an-id"),
+        pytest.param(b" " + bytes(16).hex().encode(), {"origin": OUTSIDE}, id="from-outside"),
+    ],
+)
+def test_a_stamp_that_is_none(
+    make_handler: Callable[..., Handler], make_envelope: Make, field: bytes, options: dict[str, object]
+) -> None:
+    """Strangers cannot attach their mail to one of our messages, nor does a broken stamp stand for one."""
+    assert isinstance(make_handler().handle(make_envelope((b"X-Postwake-ID", field), **options)).event, Accepted)
+
+
+@pytest.mark.parametrize(
+    ("domain", "url"),
+    [("example.com", b"https://track.example.com/"), ("news.example.com", b"https://t.news.example.com/x/")],
+)
+def test_tracking_host_by_sender_domain(
+    make_handler: Callable[..., Handler], make_envelope: Make, domain: str, url: bytes
+) -> None:
+    """Each sender domain's links go through its own tracking host, and links to any of them are left alone."""
+    handler = make_handler(domains={"news.example.com": {"url": "https://t.news.example.com/x"}})
+    body = (
+        b'<html><body><a href="https://t.news.example.com/x/c/old">x</a><a href="https://y.test/">y</a></body></html>'
+    )
+
+    handled = handler.handle(make_envelope(sender=f"a@{domain}", body=body))
+
+    assert handled.body is not None
+    assert handled.body.count(url + b"c/") == 1 + (b"news" in url)
+    assert accepted(handled).links_skipped == {"own-host": 1}
+
+
+def test_timed_out(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """What goes out unchanged because of time is recorded with that reason, its other facts kept."""
+    handled = make_handler().timed_out(make_envelope(), "rewrite-timeout")
+
+    event = accepted(handled)
+    assert (event.untracked_reason, event.tracked, event.subject) == ("rewrite-timeout", False, "Grüße")
+    assert (event.domain, event.links, handled.body, handled.header_changes) == ("example.com", 0, None, ())
+
+
+def test_long_subject_is_cut(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """A subject of any length is stored up to 250 characters."""
+    event = accepted(make_handler().handle(make_envelope((b"Subject", b" " + b"x" * 5000))))
+    assert event.subject == "x" * 250
