@@ -26,10 +26,10 @@ from postwake.store.accepted import MERGES
 from postwake.store.bulk import Bulk, DeliveryRow, MessageRow
 from postwake.store.counting import (
     count_event,
+    count_message,
     domain_of,
     load_cohort,
     recount_events,
-    recount_message,
 )
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
@@ -52,6 +52,7 @@ from postwake_logparse.record import (
     Released,
     Removed,
 )
+from postwake_logparse.resubmitted import Resubmitted, is_pipe
 
 SAME_MAIL_US = 2_000_000
 """How much older than its message's row a line may be and still be about it: log stamps have whole seconds."""
@@ -90,7 +91,7 @@ class Correlator:
         self._messages: dict[int, MessageRow] = {}
         self._loaded: list[int] = []
         self._merges: str | None = None
-        self._pipes: bool | None = None
+        self._resubmitted = Resubmitted()
         self._swept_hour = 0
 
     def apply(self, transaction: Transaction, records: Iterable[Record]) -> None:
@@ -240,6 +241,8 @@ class Correlator:
         message.sasl_username = entry.sasl_username
         message.parent = entry.parent
         entry.bare = bare
+        if entry.local and entry.message_id and entry.parent is None:
+            self._resubmitted.note_local(entry.message_id, message.id)
         self._messages[message.id] = message
         self._stand_for(entry, message)
         kind = EventType.RECEIVED if direction is Direction.INBOUND else EventType.ACCEPTED
@@ -268,7 +271,10 @@ class Correlator:
             return
         self._bulk.flush()
         transaction, before = self._transaction, message.cohort
-        recount_message(transaction, before, -1)
+        for delivery in message.deliveries.values():
+            self._bulk.uncount(delivery)
+            self._bulk.touch(delivery)
+        count_message(self._rollup, before, -1)
         recount_events(transaction, before, -1)
         direction = self._direction(entry, sender)
         message.cohort = before._replace(direction=direction, domain=domain_of(sender))
@@ -294,7 +300,7 @@ class Correlator:
             "UPDATE event SET type = ? WHERE message = ? AND type IN (?, ?)",
             (kinds[direction is Direction.INBOUND], message.id, *kinds),
         )
-        recount_message(transaction, message.cohort, 1)
+        count_message(self._rollup, message.cohort)
         recount_events(transaction, message.cohort, 1)
 
     def _direction(self, entry: QueueEntry, sender: str | None) -> Direction:
@@ -385,6 +391,9 @@ class Correlator:
         entry.local = record.uid is not None
         entry.orig_queue_id = record.orig_queue_id
         self._ids.touch(entry)
+        before = self._ids.open.get(record.orig_queue_id) if entry.local and record.orig_queue_id else None
+        if before is not None and before is not entry:
+            self._close(before)  # requeued by the operator: the mail goes on under the new ID alone
 
     def _is_another(self, entry: QueueEntry, at_us: int) -> bool:
         """Return whether a mail that begins at *at_us* cannot be the one *entry* stands for."""
@@ -446,9 +455,14 @@ class Correlator:
         if record.retry_only:
             return
         entry, message = self._message_of(record, record.sender)
+        if entry.local and not message.deliveries and message.message_id and not message.tracked:
+            message = self._join_what_a_pipe_took(message, record)
         delivery = self._delivery(entry, message, record)
         outcome = self._outcomes.of(record)
         kind = outcome.kind
+        if record.relay.ip is None and kind is EventType.SENT and message.message_id and is_pipe(record.relay.text):
+            delivery = self._join_what_a_pipe_submitted(message, delivery)
+            message = delivery.message
         if delivery.state is not State.QUEUED:
             kind = self._judge_hops(entry, message, delivery, kind)
         if kind is EventType.SENT and record.next_queue_id is not None:
@@ -485,6 +499,29 @@ class Correlator:
         if outcome.category is not None and not inbound:
             self._rollup.add("event", at_us, label, dimension="category", key=outcome.category)
             self._rollup.add("event", at_us, label, dimension="kind", key=outcome.reply_kind or "unknown")
+
+    def _join_what_a_pipe_took(self, message: MessageRow, record: Attempt) -> MessageRow:
+        """Return the message of which *message*, submitted by a local program, is a later hop; or *message* itself."""
+        assert message.message_id is not None
+        number = self._resubmitted.piped(message.message_id, self._transaction, self._bulk.next_message)
+        first = self._numbered(number) if number is not None else None
+        if first is None or first is message:
+            return message
+        delivery = first.deliveries.get(record.recipient.lower())
+        if delivery is None or delivery.state is not State.SENT:
+            return message  # a copy that goes elsewhere: a mail of its own
+        self._take_back(first, delivery)
+        return self._merge(first, message, delivery).message
+
+    def _join_what_a_pipe_submitted(self, message: MessageRow, delivery: DeliveryRow) -> DeliveryRow:
+        """Return *delivery*, which a pipe took, joined with what was submitted anew already and has a fate."""
+        assert message.message_id is not None
+        number = self._resubmitted.local(message.message_id, self._transaction, self._bulk.next_message)
+        self._resubmitted.note_piped(message.message_id, message.id)
+        last = self._numbered(number) if number is not None else None
+        if last is None or last is message or delivery.recipient.lower() not in last.deliveries:
+            return delivery
+        return self._merge(message, last, delivery)
 
     def _judge_hops(self, entry: QueueEntry, message: MessageRow, delivery: DeliveryRow, kind: EventType) -> EventType:
         """Return what an attempt for a delivery that has a fate already is: the last hop decides.
@@ -569,8 +606,10 @@ class Correlator:
         transaction, execute = self._transaction, self._transaction.execute
         kept, gone = (last, first) if last.tracked else (first, last)
         for message in (kept, gone):
-            recount_message(transaction, message.cohort, -1)
             recount_events(transaction, message.cohort, -1)
+            for delivery in message.deliveries.values():
+                self._bulk.uncount(delivery)
+        count_message(self._rollup, gone.cohort, -1)
         execute(
             "UPDATE event SET message = ? WHERE message = ? AND type NOT IN (?, ?)",
             (kept.id, gone.id, EventType.ACCEPTED, EventType.RECEIVED),
@@ -606,7 +645,6 @@ class Correlator:
         self._messages.pop(gone.id, None)
         self._messages[kept.id] = kept
         self._loaded.append(kept.id)
-        recount_message(transaction, kept.cohort, 1)
         recount_events(transaction, kept.cohort, 1)
         return via
 
@@ -782,7 +820,7 @@ def _join(row: DeliveryRow, asked: DeliveryRow, delivered: DeliveryRow) -> None:
     """Make *row*, one of the two, what a recipient's delivery on two hops was in all."""
     name = asked.recipient if asked.recipient.lower() != delivered.recipient.lower() else None
     row.original_recipient = delivered.original_recipient or asked.original_recipient or name
-    row.recipient = delivered.recipient
+    row.recipient, row.domain = delivered.recipient, delivered.domain
     row.idx = asked.idx or delivered.idx
     row.state = delivered.state
     row.attempts = asked.attempts + delivered.attempts
