@@ -7,12 +7,16 @@ write lock; so rows can refer to one another before any is inserted, and each ta
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from postwake.events import Direction, EventType, State
 from postwake.store.counting import Cohort, count_delivery, domain_of
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
+
+ROWS_A_STATEMENT = 50
+"""More gain nothing; sixteen columns times this stay far below SQLite's limit of 32,766 variables."""
 
 _LABELS = {state: state.label for state in State}
 
@@ -136,9 +140,9 @@ class Bulk:
         """
         self._count()
         execute_many = self._transaction.executemany
-        execute_many(
-            "INSERT INTO message (id, at_us, direction, host, queue_id, message_id, sender, domain, recipients, size_bytes, client,"
-            " sasl_username, subject, tag, parent, removed_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self._insert(
+            "message (id, at_us, direction, host, queue_id, message_id, sender, domain, recipients, size_bytes, client,"
+            " sasl_username, subject, tag, parent, removed_us)",
             [
                 (
                     row.id,
@@ -161,9 +165,9 @@ class Bulk:
                 for row in self.messages
             ],
         )
-        execute_many(
-            "INSERT INTO delivery (id, message, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us,"
-            " last_attempt_us, last_event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self._insert(
+            "delivery (id, message, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us,"
+            " last_attempt_us, last_event)",
             [
                 (
                     row.id,
@@ -200,9 +204,9 @@ class Bulk:
                 for row in self.changed.values()
             ],
         )
-        execute_many(
-            "INSERT INTO event (id, at_us, type, message, delivery, relay, reply, reply_part, delay_us, before_qmgr_us,"
-            " in_qmgr_us, connect_us, transmit_us, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self._insert(
+            "event (id, at_us, type, message, delivery, relay, reply, reply_part, delay_us, before_qmgr_us,"
+            " in_qmgr_us, connect_us, transmit_us, detail)",
             self.events,
         )
         for message in self.messages:
@@ -210,6 +214,18 @@ class Bulk:
         for delivery in self.deliveries:
             delivery.stored = True
         self.messages, self.deliveries, self.changed, self.events = [], [], {}, []
+
+    def _insert(self, into: str, rows: list[tuple[Any, ...]]) -> None:
+        """Insert *rows*, fifty with a statement: it takes half the time of as many statements."""
+        if not rows:
+            return
+        one = f"({', '.join('?' * len(rows[0]))})"
+        whole = len(rows) - len(rows) % ROWS_A_STATEMENT
+        if whole:
+            sql = f"INSERT INTO {into} VALUES {', '.join([one] * ROWS_A_STATEMENT)}"
+            for start in range(0, whole, ROWS_A_STATEMENT):
+                self._transaction.execute(sql, list(chain.from_iterable(rows[start : start + ROWS_A_STATEMENT])))
+        self._transaction.executemany(f"INSERT INTO {into} VALUES {one}", rows[whole:])
 
     def _count(self) -> None:
         """Count new messages, and deliveries in the state that they have come to: once, however often it changed."""
