@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
-SOURCES := core milter logparse pixelserver feedback console cli lab
+SOURCES := core milter logparse pixelserver console cli lab
 
 .PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz who-table deb test-deb clean apt
 
