@@ -29,10 +29,14 @@ from postwake.store.connection import WriteLock, migrate_file, open_reader, open
 from postwake.store.transaction import Transactions
 from postwake_logparse.correlate import Correlator
 from postwake_logparse.exim import EximGrammar
+from postwake_logparse.follow import Follower
+from postwake_logparse.ingest import Ingester
 from postwake_logparse.outcome import Outcomes
 from postwake_logparse.postfix import PostfixGrammar
 from postwake_logparse.record import Record
+from postwake_logparse.source_file import FileSource
 from postwake_logparse.stamp import StampReader
+from postwake_logparse.wake import PollingWaker
 
 FOLDER = Path(__file__).parent / "scenarios"
 DAY = "2026-11-22"
@@ -283,7 +287,7 @@ def recount(connection: sqlite3.Connection) -> Counter[tuple[str, str, str, int,
     attempts = ("sent", "deferred", "bounced", "expired")
     for at_us, kind, message, recipient, category, reply_kind in connection.execute(
         "SELECT event.at_us, type, event.message, recipient, category, kind FROM event"
-        " LEFT JOIN delivery ON delivery.id = event.delivery LEFT JOIN reply ON reply.id = event.reply ORDER BY event.id"
+        " LEFT JOIN delivery ON delivery.id = event.delivery LEFT JOIN reply ON reply.id = event.reply"
     ):
         label = EventType(kind).label
         if message in merged:
@@ -336,3 +340,53 @@ def miscounted() -> Callable[[Path], dict[Any, tuple[int, int]]]:
         return {key: (kept.get(key, 0), counted[key]) for key in sorted(keys) if kept.get(key, 0) != counted[key]}
 
     return compare
+
+
+class Log:
+    """A log file that grows in parts, and what follows it into a store."""
+
+    def __init__(self, path: Path, store: Path, outcomes: Outcomes) -> None:
+        self.path = path
+        self.store = store
+        self._outcomes = outcomes
+
+    def write(self, text: str) -> None:
+        """Append to the log."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def follower(self, on_statement: Callable[[str], None] | None = None, busy_timeout_ms: int = 5000) -> Follower:
+        """Make what the service runs, as it is after its start."""
+        correlator = Correlator(self._outcomes, Networks(INTERNAL).__contains__, frozenset({"local.test"}))
+        return Follower(
+            lambda cursor: FileSource(self.path, cursor, waker=PollingWaker()),
+            PostfixGrammar(),
+            Ingester(self.store, correlator, on_statement=on_statement, busy_timeout_ms=busy_timeout_ms),
+            timezone="UTC",
+            now_us=lambda: MIDNIGHT_US + 30 * 24 * HOUR_US,
+            name=f"file:{self.path}",
+        )
+
+
+@pytest.fixture
+def make_log(tmp_path: Path, empty_store: Path, outcomes: Outcomes) -> Callable[..., Log]:
+    """Make logs, each with an empty store of its own, beside it or where it is told."""
+    count = 0
+
+    def make(store: Path | None = None) -> Log:
+        nonlocal count
+        count += 1
+        store = store or tmp_path / f"log{count}.db"
+        shutil.copy(empty_store, store)
+        return Log(tmp_path / f"mail{count}.log", store, outcomes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def busy_log() -> tuple[str, ...]:
+    """A log in three parts, cut between lines that belong together: a filter, a pipe, an expiry, refusals."""
+    names = ("filter_queued_as_late", "filter_pipe", "force_expired", "notice_after_its_own_end", "rejected", "expired")
+    lines = [step for name in names for step in read_scenario(FOLDER / f"{name}.txt").steps if isinstance(step, str)]
+    first, second = len(lines) // 3, 2 * len(lines) // 3
+    return "".join(lines[:first]), "".join(lines[first:second]), "".join(lines[second:])
