@@ -6,7 +6,7 @@ import grp
 import os
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -108,3 +108,45 @@ def expositions(services: Services) -> dict[str, str]:
     """What each service serves, by its name."""
     names = ("milter", "logparse", "pixelserver")
     return {name: scrape(port) for name, port in zip(names, services.metrics_ports, strict=True)}
+
+
+TARGET_LABELS = frozenset({"host", "instance", "job"})
+"""What Prometheus adds to every series, and contrib/prometheus/prometheus.yml."""
+
+
+def _recorded() -> dict[str, frozenset[str]]:
+    """Return the recording rules' names with the labels they keep."""
+    text = (ROOT / "contrib/prometheus/postwake-rules.yml").read_text(encoding="utf-8")
+    rules = re.findall(r"- record: (\S+)\n\s+expr: (.*?)(?=\n      -|\n  -|\Z)", text, re.DOTALL)
+    return {
+        name: frozenset(label for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(", "))
+        for name, expression in rules
+    }
+
+
+@pytest.fixture(scope="session")
+def check_promql(documented: dict[str, Documented]) -> Callable[[str], None]:
+    """Assert that a PromQL expression asks only for metrics and labels that exist."""
+    known: dict[str, frozenset[str]] = {name: item.labels for name, item in documented.items()} | _recorded()
+    for name, item in documented.items():
+        if item.type == "histogram":
+            del known[name]
+            known |= {f"{name}_bucket": item.labels | {"le"}, f"{name}_sum": item.labels, f"{name}_count": item.labels}
+    known["up"] = frozenset()
+
+    def check(expression: str) -> None:
+        bare = re.sub(r"#.*", "", expression)
+        found = re.findall(
+            r"([a-z_:0-9]*postwake[a-z_:0-9]*|\bup\b)(?!\")(?:\{([^}]*)\})?", re.sub(r'"[^"]*"', '""', bare)
+        )
+        assert found, f"no metric in {expression}"
+        labels: set[str] = set()
+        for name, matchers in found:
+            assert name in known, f"{name} in {expression}"
+            labels |= known[name]
+            asked = set(re.findall(r"(\w+)\s*[=!]~?", matchers))
+            assert asked <= known[name] | TARGET_LABELS, f"{asked} of {name} in {expression}"
+        for group in re.findall(r"\b(?:by|on|group_left|without|ignoring) ?\(([^)]*)\)", bare):
+            assert {label.strip() for label in group.split(",") if label.strip()} <= labels | TARGET_LABELS, expression
+
+    return check
