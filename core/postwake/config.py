@@ -245,7 +245,7 @@ class PixelServer(_Section):
         default="127.0.0.1:8025", description="HOST:PORT or unix:/PATH. Public addresses want tls_certificate."
     )
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
-    threads: int = Field(default=16, ge=1, le=256, description="Requests that one worker handles at once.")
+    threads: int = Field(default=64, ge=1, le=256, description="Requests that one worker handles at once.")
     proxy_hops: int = Field(
         0, ge=0, le=5, description="How many proxies before us set X-Forwarded-For. 0: the peer is the reader."
     )

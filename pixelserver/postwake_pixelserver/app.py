@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def create_app(
     measures: Measures,
     *,
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-    entropy: Callable[[int], bytes] = os.urandom,
+    entropy: Callable[[int], bytes] | None = None,
     on_unsubscribe: Callable[[Token], None] | None = None,
 ) -> Flask:
     """Return the application. *on_unsubscribe* is called after an unsubscription was recorded; it must not block."""
@@ -137,6 +138,9 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.response_class = Answer
+    if entropy is None:
+        # Hit IDs have to be different, not secret; asking the kernel for each would give the interpreter's lock away.
+        entropy = random.Random(os.urandom(32)).randbytes  # noqa: S311
     server = _Server(settings, live, recorder, measures, now_us, entropy, on_unsubscribe)
 
     def route(rule: str, name: str, view: Callable[..., Response], methods: Iterable[str]) -> None:

@@ -45,6 +45,8 @@ def apply(hit: Hit, secret: bytes) -> Hit | None:
     """
     request = hit.type in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)
     if hit.privacy is Privacy.FULL:
+        if len(hit.user_agent) <= MAX_AGENT_CHARS:
+            return hit
         return replace(hit, user_agent=hit.user_agent[:MAX_AGENT_CHARS])
     if hit.privacy is Privacy.PSEUDONYMOUS:
         if request:

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from typing import Any, TypeVar
 
-from postwake.events import Event
+from postwake.events import Event, Hit
 
 E = TypeVar("E", bound=Event)
 
@@ -24,6 +24,8 @@ def storable(text: str) -> str:
 
 def storable_event(event: E) -> E:
     """Return *event* with every string in it :func:`storable`; the very same object if they are already."""
+    if isinstance(event, Hit) and not _UNSTORABLE.search(f"{event.url}{event.user_agent}{event.reason}{event.client}"):
+        return event  # nearly always, and there are many
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(event):
         value = getattr(event, field.name)
