@@ -12,7 +12,7 @@ import click
 from postwake import __version__
 from postwake.config import DEFAULT_PATH
 from postwake.errors import PostwakeError
-from postwake_cli import admin, filters, look, services
+from postwake_cli import admin, filters, look, operate_verbs, services
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +36,7 @@ def cli(context: click.Context, config_path: Path) -> None:
     context.obj = config_path
 
 
-for room in (services, filters, look, admin):
+for room in (services, filters, look, admin, operate_verbs):
     for command in room.COMMANDS:
         cli.add_command(command)
 

@@ -1,0 +1,62 @@
+"""Checks of Postfix's configuration: our milter in it, in the right place, harmless when it is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from postwake.config import Config
+from postwake_operate import milter_list
+from postwake_operate.finding import Finding, fail, ok, warn
+from postwake_operate.milter_list import Milter
+from postwake_operate.postfix import Postfix
+from postwake_operate.setup_postfix import PARAMETERS, milter_addresses
+
+_SETUP = "`postwake setup postfix` shows what to change, --yes does it"
+
+
+def check(config: Config, postfix: Postfix) -> Iterator[Finding]:
+    """Yield what is found."""
+    addresses = milter_addresses(postfix, config.milter.socket)
+    what = {"smtpd_milters": "mail that comes by SMTP", "non_smtpd_milters": "mail by sendmail(1)"}
+    lists: dict[str, list[Milter]] = {}
+    for parameter in PARAMETERS:
+        try:
+            lists[parameter] = postfix.milters(parameter)
+        except ValueError as error:
+            yield fail(parameter, f"{postfix.main_cf}: {error}", "mend main.cf")
+            continue
+        ours = milter_list.find(lists[parameter], addresses)
+        if ours is None:
+            yield fail(parameter, f"our milter is not in it: {what[parameter]} stays untracked", _SETUP)
+        else:
+            yield ok(parameter, ours.text)
+            yield _order(parameter, lists[parameter], addresses)
+            yield _default_action(parameter, ours, postfix)
+    for override in postfix.overrides:
+        if override.parameter in PARAMETERS and not any(address in override.value for address in addresses):
+            found = f"{override.service}: -o {override.parameter}={override.value}: what comes in there stays untracked"
+            yield warn("master.cf", found, "right for a content filter's return; else add our milter there")
+    yield _queue_ids(postfix)
+
+
+def _order(parameter: str, milters: list[Milter], addresses: frozenset[str]) -> Finding:
+    signer = milter_list.problem_of_order(milters, addresses)
+    if signer is not None:
+        advice = "put our entry before it: a signature over the body breaks when the body changes after it"
+        return fail("milter order", f"{parameter}: {signer} signs before we rewrite", advice)
+    return ok("milter order", f"{parameter}: nothing known to sign stands before us")
+
+
+def _default_action(parameter: str, ours: Milter, postfix: Postfix) -> Finding:
+    action = ours.options.get("default_action") or postfix.setting("milter_default_action")
+    if action != "accept":
+        advice = "write { ADDRESS, default_action=accept } so that mail flows when the milter is away"
+        return fail("default action", f"{parameter}: {action}: mail is refused while the milter is away", advice)
+    return ok("default action", f"{parameter}: accept")
+
+
+def _queue_ids(postfix: Postfix) -> Finding:
+    if postfix.setting("enable_long_queue_ids") == "yes":
+        return ok("queue IDs", "long: never given out twice")
+    advice = "postconf -e enable_long_queue_ids=yes: short ones are used again within seconds on a busy server"
+    return warn("queue IDs", "short (enable_long_queue_ids = no)", advice)

@@ -1,0 +1,128 @@
+"""One Postfix instance as ``postconf`` describes it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from postwake.errors import UnavailableError
+from postwake_operate import milter_list
+from postwake_operate.milter_list import Milter
+
+_SBIN = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A setting of one service in master.cf that goes before main.cf's."""
+
+    service: str
+    """Such as ``submission/inet``."""
+    parameter: str
+    value: str
+
+
+def tool(name: str) -> str | None:
+    """Return the path of one of Postfix's programs, which are not on every user's PATH; None if it is not installed."""
+    return shutil.which(name) or shutil.which(name, path=_SBIN)
+
+
+class Postfix:
+    """The instance whose configuration directory is given; by default the system's."""
+
+    def __init__(self, config: Path | None = None) -> None:
+        """Ask postconf for everything once; :class:`UnavailableError` if there is no Postfix or it refuses."""
+        self._given = config
+        self._settings = self._read("-x")
+        self.config = Path(self.setting("config_directory"))
+        self.queue = Path(self.setting("queue_directory"))
+        self.main_cf = (self.config / "main.cf").resolve()
+        self.overrides = self._overrides()
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the instance that commands mean when none is named."""
+        return self._given is None
+
+    def setting(self, name: str) -> str:
+        """Return the value that main.cf (or the default) gives *name*, references expanded; empty if there is none."""
+        return self._settings.get(name, "")
+
+    def milters(self, parameter: str) -> list[Milter]:
+        """Return the milters of ``smtpd_milters`` or ``non_smtpd_milters``."""
+        return milter_list.parse(self.setting(parameter))
+
+    def unexpanded(self, parameter: str) -> list[Milter]:
+        """Return the milters of *parameter* as main.cf has them, references left as they are."""
+        return milter_list.parse(self._read(parameter).get(parameter, ""))
+
+    def other_instances(self) -> list[Path]:
+        """Return the configuration directories of the further instances that postmulti(1) knows."""
+        return [Path(word) for word in self.setting("multi_instance_directories").replace(",", " ").split()]
+
+    def is_running(self) -> bool:
+        """Return whether its master runs."""
+        return self._run("postfix", "status").returncode == 0
+
+    def reload(self) -> None:
+        """Have it read its configuration again; :class:`UnavailableError` with what it said."""
+        done = self._run("postfix", "reload")
+        if done.returncode:
+            raise UnavailableError(f"postfix reload: {done.stderr.strip() or done.stdout.strip()}")
+
+    def check(self) -> str:
+        """Return what ``postfix check`` has to say; empty if all is well."""
+        done = self._run("postfix", "check")
+        return (done.stderr + done.stdout).strip()
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        """Return the command line of Postfix's program *name* for this instance."""
+        path = tool(name)
+        if path is None:
+            raise UnavailableError(f"{name}: not found: expected an installed Postfix")
+        option = "-C" if name == "sendmail" else "-c"
+        return [path, *([] if self._given is None else [option, str(self._given)]), *arguments]
+
+    def queued(self) -> dict[str, int]:
+        """Return how many messages wait in each queue, as far as we may look."""
+        found = {}
+        for name in ("maildrop", "incoming", "active", "deferred", "hold"):
+            directory = self.queue / name
+            try:
+                found[name] = sum(1 for path in directory.rglob("*") if path.is_file())
+            except OSError:
+                found[name] = 0
+        return found
+
+    def _read(self, *options: str) -> dict[str, str]:
+        done = self._run("postconf", *options)
+        if done.returncode:
+            raise UnavailableError(f"postconf: {done.stderr.strip()}")
+        settings = {}
+        for line in done.stdout.splitlines():
+            name, equals, value = line.partition("=")
+            if equals:
+                settings[name.strip()] = value.strip()
+        return settings
+
+    def _overrides(self) -> list[Override]:
+        found = []
+        for key, value in self._read("-P").items():
+            service, _, parameter = key.rpartition("/")
+            if parameter in ("smtpd_milters", "non_smtpd_milters", "milter_default_action") or (
+                parameter == "receive_override_options" and "no_milters" in value
+            ):
+                found.append(Override(service, parameter, value))
+        return found
+
+    def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        # latin-1: a configuration is bytes, and a value in another charset is no reason to fail
+        return subprocess.run(
+            self.command(name, *arguments),
+            capture_output=True,
+            encoding="latin-1",
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
