@@ -94,11 +94,12 @@ class _Supervisor:
 
     def start(self, number: int) -> None:
         """Fork worker *number*."""
+        parent = os.getpid()
         process = os.fork()
         if process == 0:
             status = 1
             try:
-                run_worker(self._listener.fileno(), lambda: _load(self._path), self._stats.worker(number))
+                run_worker(self._listener.fileno(), lambda: _load(self._path), self._stats.worker(number), parent)
             except Exception:
                 log.exception("worker=%d state=failed", number)
             except SystemExit as end:

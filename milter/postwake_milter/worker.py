@@ -28,8 +28,11 @@ DRAIN_S = 10.0
 Load = Callable[[], tuple[Config, Handler]]
 
 
-def run_worker(listener: int, load: Load, stats: WorkerStats) -> None:
-    """Serve until told to stop. *load* reads configuration and keys, and is called again on SIGHUP."""
+def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> None:
+    """Serve until told to stop, or until the process *parent* is gone.
+
+    *load* reads configuration and keys, and is called again on SIGHUP.
+    """
     config, handler = load()
     recorder = Recorder(
         config.store.path, config.store.spool_dir, "milter", busy_timeout_ms=config.store.busy_timeout_ms
@@ -49,11 +52,12 @@ def run_worker(listener: int, load: Load, stats: WorkerStats) -> None:
             application.handler = load()[1]
         except ConfigError as error:  # the parent has checked it; it changed in between
             log.error("pid=%d reload=refused error=%s", os.getpid(), error)
+        else:
+            log.info("pid=%d state=reloaded", os.getpid())
 
     signals = Signals(reload)
     libmilter = threading.Thread(target=serve, args=(listener, application), name="libmilter", daemon=True)
     libmilter.start()
-    parent = os.getppid()
 
     def alive() -> bool:
         stats.note(recorder)

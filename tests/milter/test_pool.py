@@ -85,7 +85,7 @@ def test_handled_and_recorded(
 def test_too_slow(
     make_pool: Callable[..., Pool], make_handler: Callable[..., Handler], make_envelope: Make, tmp_path: Path
 ) -> None:
-    """A message that takes too long goes out unchanged, recorded once as rewrite-timeout, also when it is done later."""
+    """A message that takes too long goes out unchanged, recorded once as rewrite-timeout, even if it is done later."""
     handler: Any = Held(make_handler())
     pool = make_pool()
 

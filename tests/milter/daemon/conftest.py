@@ -169,10 +169,12 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait for the line that says it is ready."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "postwake_cli", "--config", str(self.config), "milter"], stderr=self.log.open("ab")
-        )
-        self.wait_for_log("state=ready")
+        ready = self.log.read_text(errors="replace").count("state=ready") if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "postwake_cli", "--config", str(self.config), "milter"], stderr=log
+            )
+        self.wait_for_log("state=ready", ready + 1)
 
     def wait_for_log(self, text: str, count: int = 1, timeout_s: float = 20.0) -> None:
         """Wait until *text* has been logged *count* times."""
