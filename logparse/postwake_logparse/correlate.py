@@ -452,9 +452,9 @@ class Correlator:
                 self._bulk.new_delivery(message, recipient, record.at_us)
 
     def _attempt(self, record: Attempt) -> None:
-        if record.retry_only:
-            return
         entry, message = self._message_of(record, record.sender)
+        if record.retry_only and not self._is_first_word(message, record):
+            return
         if entry.local and not message.deliveries and message.message_id and not message.tracked:
             message = self._join_what_a_pipe_took(message, record)
         delivery = self._delivery(entry, message, record)
@@ -487,10 +487,11 @@ class Correlator:
         )
         if handed_over:
             return
-        delivery.attempts += 1
-        if delivery.first_attempt_us is None:
-            delivery.first_attempt_us = at_us
-        delivery.last_attempt_us = at_us
+        if not record.retry_only:
+            delivery.attempts += 1
+            if delivery.first_attempt_us is None:
+                delivery.first_attempt_us = at_us
+            delivery.last_attempt_us = at_us
         delivery.last_event = number
         self._set_state(delivery, _STATE[kind])
         _, _, direction, domain, tag = message.cohort
@@ -499,6 +500,16 @@ class Correlator:
         if outcome.category is not None and not inbound:
             self._rollup.add("event", at_us, label, dimension="category", key=outcome.category)
             self._rollup.add("event", at_us, label, dimension="kind", key=outcome.reply_kind or "unknown")
+
+    def _is_first_word(self, message: MessageRow, record: Attempt) -> bool:
+        """Return whether Exim's ``retry time not reached``, which it repeats at every queue run, is news.
+
+        It is for a recipient whose server is known not to answer and that was never tried: that one is deferred.
+        """
+        known = message.deliveries.get(record.recipient.lower())
+        if known is None and record.original_recipient:
+            known = message.deliveries.get(record.original_recipient.lower())
+        return known is None or known.state is State.QUEUED
 
     def _join_what_a_pipe_took(self, message: MessageRow, record: Attempt) -> MessageRow:
         """Return the message of which *message*, submitted by a local program, is a later hop; or *message* itself."""
