@@ -26,7 +26,7 @@ def test_negotiated(daemon: Any) -> None:
     assert actions == ADD_HEADERS | CHANGE_BODY | CHANGE_HEADERS | SET_MACROS
     no_replies = NO_CONNECT_REPLY | NO_MAIL_REPLY | NO_RCPT_REPLY | NO_HEADER_REPLY
     assert protocol == NO_HELO | NO_EOH | NO_UNKNOWN | NO_DATA | SKIP | no_replies
-    stages = {stage: names for stage, names in re.findall(rb"\0\0\0([\0-\6])([^\0]+)\0", macros)}
+    stages = dict(re.findall(rb"\0\0\0([\0-\6])([^\0]+)\0", macros))
     assert (stages[b"\0"], stages[b"\2"], stages[b"\5"]) == (b"j", b"{auth_authen}", b"i")
     assert {names for stage, names in stages.items() if stage not in b"\2\5"} == {b"j"}
 
@@ -185,7 +185,7 @@ def test_connections_that_end(daemon: Any, stage: str) -> None:
 
 
 def test_many_messages_on_one_connection(daemon: Any) -> None:
-    """Nothing of a message is left for the next, also when one is aborted half-way, twice, or without ever beginning."""
+    """Nothing of a message is left for the next, also when one is aborted half-way, twice, or before it begins."""
     client = daemon.client()
     client.connect()
     client.send(b"A")
