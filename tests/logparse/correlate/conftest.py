@@ -247,11 +247,18 @@ def tell(connection: sqlite3.Connection) -> str:
 
 
 def dump(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
-    """Return everything that the log parser writes; the queue table without its row numbers, which are nobody's."""
+    """Return everything that the log parser writes.
+
+    Deliveries are numbered anew, because the number of one that gave way to another may be used again; the queue table
+    comes without its row numbers, which are nobody's.
+    """
     queries = {name: f"SELECT * FROM {name} ORDER BY id" for name in ("message", "delivery", "event", "relay", "reply")}
     queries["rollup"] = "SELECT * FROM rollup WHERE n <> 0 ORDER BY basis, span, dimension, start_us, key, measure"
     queries["queue"] = "SELECT queue_id, at_us, message, state FROM queue ORDER BY id"
     found = {name: [tuple(row) for row in connection.execute(query)] for name, query in queries.items()}
+    rank = {row[0]: number for number, row in enumerate(found["delivery"], 1)}
+    found["delivery"] = [(rank[row[0]], *row[1:]) for row in found["delivery"]]
+    found["event"] = [(*row[:4], rank.get(row[4], row[4]), *row[5:]) for row in found["event"]]
     found["queue"] = [
         (*row[:3], json.dumps(json.loads(row[3]), sort_keys=True) if row[3] else None) for row in found["queue"]
     ]
@@ -390,3 +397,10 @@ def busy_log() -> tuple[str, ...]:
     lines = [step for name in names for step in read_scenario(FOLDER / f"{name}.txt").steps if isinstance(step, str)]
     first, second = len(lines) // 3, 2 * len(lines) // 3
     return "".join(lines[:first]), "".join(lines[first:second]), "".join(lines[second:])
+
+
+@pytest.fixture(scope="session")
+def postfix_scenarios() -> tuple[Scenario, ...]:
+    """Every Postfix scenario that plays on one day: others mixed with it, they would make it look abandoned."""
+    found = tuple(read_scenario(path) for path in sorted(FOLDER.glob("*.txt")) if "+" not in path.read_text("utf-8"))
+    return tuple(scenario for scenario in found if scenario.mta == "postfix")

@@ -1,0 +1,57 @@
+"""Logs of several mails at once, their lines mixed as a busy server mixes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from postwake.events import Accepted
+
+Make = Callable[..., Any]
+QUEUE_ID = re.compile(r"\bAAAA(\d)\b")
+
+
+def rename(step: Any, number: int, shared: bool) -> Any:
+    """Give a scenario's queue IDs, Message-IDs and tracking IDs to mail *number*; *shared* keeps the queue IDs."""
+    new_id = rf"A{0 if shared else number}A\1A0"
+    if isinstance(step, str):
+        text = QUEUE_ID.sub(new_id, step)
+        return re.sub(r"message-id=<", f"message-id=<m{number}.", text)
+    changes: dict[str, Any] = {
+        "tracking_id": bytes([number]) + step.tracking_id[1:],
+        "queue_id": QUEUE_ID.sub(new_id, step.queue_id),
+    }
+    if isinstance(step, Accepted) and step.message_id:
+        changes["message_id"] = f"m{number}.{step.message_id}"
+    return replace(step, **changes)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mixed_lines_in_any_blocks(
+    postfix_scenarios: tuple[Any, ...],
+    make_world: Make,
+    contents: Callable[[Path], Any],
+    miscounted: Callable[[Path], Any],
+    data: st.DataObject,
+) -> None:
+    """However lines of several mails are mixed and read, queue IDs shared or not: the same rows, and true counts."""
+    chosen = data.draw(st.lists(st.sampled_from(postfix_scenarios), min_size=2, max_size=4), "scenarios")
+    shared = data.draw(st.booleans(), "shared queue IDs")
+    mails = [[rename(step, number, shared) for step in one.steps] for number, one in enumerate(chosen, 1)]
+    turns = [number for number, mail in enumerate(mails) for _ in mail]
+    order = data.draw(st.permutations(turns), "order")
+    steps = [mails[number].pop(0) for number in order]
+    places = st.sets(st.integers(0, len(steps) - 1))
+    cuts, restarts = data.draw(places, "cuts"), data.draw(places, "restarts")
+    whole, other = make_world(), make_world()
+    whole.run(steps)
+    other.run(steps, cuts=cuts, restarts=restarts)
+    assert contents(other.path) == contents(whole.path)
+    assert miscounted(whole.path) == {}
