@@ -30,7 +30,7 @@ from postwake_logparse.syslog import decode, split_line
 
 BLOCK_BYTES = 128 * 1024
 """About a thousand lines: how long another writer waits is decided after each."""
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 2 << 20
 """As much of the log at most makes one transaction, so that memory and the write-ahead log stay small."""
 POLITE_S = 0.02
 """A transaction that somebody waits for ends after the block in which it gets so old: under 50 ms with its commit."""

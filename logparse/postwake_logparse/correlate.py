@@ -90,6 +90,7 @@ class Correlator:
         self._ids = QueueIds()
         self._messages: dict[int, MessageRow] = {}
         self._loaded: list[int] = []
+        self._done: list[MessageRow] = []
         self._merges: str | None = None
         self._resubmitted = Resubmitted()
         self._swept_hour = 0
@@ -127,6 +128,10 @@ class Correlator:
             if number not in self._ids.standing:
                 self._messages.pop(number, None)
         self._loaded.clear()
+        for message in self._done:
+            if self._messages.get(message.id) is not message:
+                message.deliveries.clear()  # which refer to it: so the garbage collector has nothing to find
+        self._done.clear()
 
     def _forget_what_changed(self) -> None:
         """Read everything anew when rows from a spool have completed messages that are remembered here."""
@@ -159,7 +164,9 @@ class Correlator:
         self._ids.close(entry)
         number = entry.message_number
         if number is not None and number not in self._ids.standing:
-            self._messages.pop(number, None)
+            message = self._messages.pop(number, None)
+            if message is not None:
+                self._done.append(message)
 
     # Messages
 

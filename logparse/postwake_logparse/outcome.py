@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from postwake.events import EventType
-from postwake.reply import Classifier, parse_reply
+from postwake.reply import Classifier
 from postwake.store.dictionary import ReplyDictionary, StoredReply, cut_variable, is_variable
 from postwake.store.transaction import Transaction
 from postwake_logparse.record import BOUNCED, DEFERRED, SENT, Attempt
 
 MEMO_ENTRIES = 10_000
+FAILURES_ENTRIES = 2_000
+"""Replies to failed attempts are long, and new each time where the server writes an identifier into them."""
 
 
 class Outcome(NamedTuple):
@@ -136,19 +138,24 @@ class Outcomes:
         key = (attempt.reply, attempt.status, attempt.dsn, attempt.relay.host)
         found = self._memo.get(key)
         if found is None:
-            if len(self._memo) >= MEMO_ENTRIES:
+            if len(self._memo) >= FAILURES_ENTRIES:
                 self._memo.clear()
             found = self._memo[key] = self._read(attempt)
         return found
 
     def _read(self, attempt: Attempt) -> tuple[StoredReply, str | None]:
         text, part = cut_variable(attempt.reply)
-        reply = parse_reply(attempt.reply)
-        dsn = attempt.dsn or reply.dsn
-        verdict = self._classifier.classify(
-            attempt.reply, code=reply.code, dsn=dsn, status=attempt.status, relay=attempt.relay.text
+        verdict, code, dsn = self._classifier.judge(
+            attempt.reply, dsn=attempt.dsn, status=attempt.status, relay=attempt.relay.text
         )
         stored = StoredReply(
-            text, reply.code, dsn, verdict.kind, verdict.fault, verdict.category, verdict.provider, verdict.rule
+            text,
+            code,
+            attempt.dsn or dsn,
+            verdict.kind,
+            verdict.fault,
+            verdict.category,
+            verdict.provider,
+            verdict.rule,
         )
         return stored, part

@@ -95,6 +95,15 @@ class Classifier:
             return self._success(self._host_facts(_host_name(relay))[0])
         return self._classify(text, code, dsn, status, relay)[0]
 
+    def judge(
+        self, text: str, *, dsn: str | None = None, status: str | None = None, relay: str | None = None
+    ) -> tuple[Verdict, int | None, str | None]:
+        """Classify as :meth:`classify` does, and return with the verdict the code and the enhanced code.
+
+        One parse for both: what a log parser needs of each reply.
+        """
+        return self._classify(text, None, dsn, status, relay)
+
     def classify_record(self, text: str) -> dict[str, Any]:
         """Classify a reply for output: the keys of `postwake classify`, in their order; None where nothing is known."""
         verdict, code, dsn = self._classify(text, None, None, None, None)
