@@ -1,0 +1,109 @@
+"""The verbs of ``postwake db`` that look after the store: what they print and how they end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postwake.events import Accepted, Direction
+from postwake.store.connection import migrate_file
+from postwake.store.recorder import Recorder
+from postwake.tracking_id import make_tracking_id
+from postwake_cli import main as command
+
+AT_US = 1_700_000_000_000_000
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on a store with one delivered message of 2023."""
+    store = tmp_path / "postwake.db"
+    config = tmp_path / "postwake.toml"
+    config.write_text(
+        f'[store]\npath = "{store}"\nspool_dir = "{tmp_path}/spool"\n[retention]\nevents_days = 30\nclient_days = 30\n'
+    )
+    migrate_file(store)
+    recorder = Recorder(store, tmp_path / "spool", "test")
+    for n in (1, 2):
+        tracking_id = make_tracking_id(AT_US + n, bytes([n] * 10))
+        about: dict[str, Any] = {"message_id": f"{n}@x", "sender": "a@example.com", "domain": "example.com"}
+        recorder.record(
+            Accepted(
+                AT_US + n, tracking_id, Direction.OUTBOUND, f"Q{n}", "mx", recipients=("ann@example.net",), **about
+            ),
+            10,
+        )
+    recorder.writer.submit(lambda transaction: transaction.execute("UPDATE delivery SET state = 1")).result(10)
+    recorder.close()
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["postwake", "--config", str(config), "db", *arguments])
+        status = 0
+        try:
+            command.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call
+
+
+def test_backup_into_a_directory_keeps_so_many(run: Run, tmp_path: Path) -> None:
+    """A name with the time, the oldest removed; without a directory --keep makes no sense."""
+    target = tmp_path / "backups"
+    target.mkdir()
+    for name in ("postwake-20200101T000000Z.db", "postwake-20210101T000000Z.db", "mine.db"):
+        (target / name).write_text("")
+    status, out, _ = run("backup", "--keep", "2", str(target))
+    assert status == 0
+    assert "postwake-20200101T000000Z.db: removed" in out
+    assert len(list(target.glob("postwake-*.db"))) == 2
+    assert (target / "mine.db").exists()
+    assert run("backup", "--keep", "2", str(tmp_path / "file.db"))[0] == 64
+    assert run("backup", str(tmp_path / "file.db"))[0] == 0
+    assert run("backup", str(tmp_path / "nowhere" / "file.db"))[0] == 73
+
+
+def test_check(run: Run, tmp_path: Path) -> None:
+    """In order is 0, damaged 1 with what is wrong, missing 75."""
+    assert run("check")[:2] == (0, f"{tmp_path}/postwake.db: in order\n")
+    store = tmp_path / "postwake.db"
+    data = store.read_bytes()
+    store.write_bytes(b"x" * 8192)
+    status, out, err = run("check", "--quick")
+    assert (status, "file is not a database" in out, "A damaged store" in err) == (1, True, True)
+    store.write_bytes(data)
+    store.unlink()
+    assert run("check")[0] == 75
+
+
+def test_purge(run: Run) -> None:
+    """A dry run says what would go; a run removes it."""
+    would = json.loads(run("purge", "--dry-run", "--json")[1])
+    assert (would["messages"], would["dry_run"]) == (1, True)
+    status, out, _ = run("purge")
+    assert status == 0
+    assert "removed: 1 messages, 1 deliveries, 1 events" in out
+    assert json.loads(run("purge", "--json")[1])["messages"] == 0
+
+
+def test_checkpoint(run: Run) -> None:
+    """Says what is left of the write-ahead log."""
+    assert "write-ahead log: 0 bytes" in run("checkpoint")[1]
+
+
+def test_export_and_forget(run: Run) -> None:
+    """Everything, then nothing; a no is status 1, no address is a usage error."""
+    status, out, _ = run("export", "Ann@Example.net")
+    assert (status, len(json.loads(out)["messages"])) == (0, 2)
+    status, out, _ = run("forget", "ann@example.net")
+    assert (status, "2 of delivery" in out) == (0, True)
+    assert run("forget", "ann@example.net")[0] == 1
+    assert run("export", "ann@example.net")[0] == 1
+    assert run("forget", "ann")[0] == 64

@@ -1,0 +1,196 @@
+"""Beside real Postfix instances: set up, set up twice, taken out again without a trace."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postwake import config as configuration
+from postwake_lab.ports import free_ports
+from postwake_lab.services import Services
+from postwake_lab.sink import Sink
+from postwake_operate.postfix import Postfix
+from postwake_operate.setup_postfix import new_config
+
+OURS = "{ unix:postwake/milter.sock, default_action=accept, connect_timeout=5s, content_timeout=30s }"
+NEW = ("--url", "https://track.example.com", "--domain", "example.com", "--domain", "news.example.com")
+
+
+def postconf(beside: Any, *arguments: str) -> str:
+    """Ask Postfix itself."""
+    command = ["/usr/sbin/postconf", "-c", str(beside.postfix.config), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def files(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """Return content and mode of everything under *directory*."""
+    return {
+        str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mode)
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+STARTS = {
+    "nothing set": {},
+    "OpenDKIM": {"smtpd_milters": "inet:127.0.0.1:8891", "non_smtpd_milters": "$smtpd_milters"},
+    "several lines": {
+        "smtpd_milters": "\n    unix:clamav/clamav.ctl,\n# signs, so it stays last:\n    unix:opendkim/opendkim.sock",
+        "non_smtpd_milters": "unix:opendkim/opendkim.sock",
+    },
+    "braces and rspamd": {
+        "smtpd_milters": "{ inet:localhost:11332, default_action=tempfail }",
+        "non_smtpd_milters": "",
+    },
+    "by reference": {
+        "signing": "inet:127.0.0.1:8891",
+        "smtpd_milters": "$signing",
+        "non_smtpd_milters": "${smtpd_milters}",
+    },
+}
+
+
+@pytest.mark.parametrize("main", STARTS.values(), ids=STARTS)
+def test_there_and_back(beside: Callable[..., Any], main: dict[str, str]) -> None:
+    """Ours is put before the signer, the rest keeps its order, Postfix accepts it, undo gives back every byte."""
+    it = beside(main=main)
+    it.main_cf.chmod(0o640)
+    before = files(it.postfix.config)
+    old = [postconf(it, "-xh", name) for name in ("smtpd_milters", "non_smtpd_milters")]
+    done = it.run("setup", "postfix", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert "+++" in done.stdout
+    for name, value in zip(("smtpd_milters", "non_smtpd_milters"), old, strict=True):
+        now = postconf(it, "-xh", name)
+        assert now.count(OURS) == 1
+        assert now.replace(f"{OURS},", "").replace(OURS, "").split() == value.replace("{", " {").split() or not value
+        signer = next((at for word in ("8891", "11332", "opendkim") if (at := now.find(word)) >= 0), None)
+        assert signer is None or now.find(OURS) < signer
+    checked = subprocess.run(
+        ["/usr/sbin/postfix", "-c", str(it.postfix.config), "check"], capture_output=True, text=True
+    )
+    assert "error" not in checked.stderr
+    assert "fatal" not in checked.stderr
+    assert it.main_cf.stat().st_mode & 0o777 == 0o640
+
+    again = it.run("setup", "postfix", "--yes")
+    assert again.stdout == "Nothing to change.\n"
+    undone = it.run("setup", "postfix", "--undo")
+    assert undone.returncode == 0, undone.stderr
+    assert files(it.postfix.config) == before
+    assert not it.socket.parent.exists()
+    assert list((it.directory / "state").iterdir()) == []
+    assert it.run("setup", "postfix", "--undo").stdout == "Nothing to take back.\n"
+
+
+def test_without_yes_nothing_happens(beside: Callable[..., Any]) -> None:
+    """Shown, not done; --dry-run the same."""
+    it = beside(ready=False)
+    before = files(it.directory)
+    for arguments in ((), ("--dry-run",)):
+        done = it.run("setup", "postfix", *NEW, *arguments)
+        assert done.returncode == 0
+        assert f"+smtpd_milters = {OURS}" in done.stdout
+        assert "Nothing was changed" in done.stderr
+    assert files(it.directory) == before
+
+
+def test_a_configuration_is_made_from_what_postfix_says(beside: Callable[..., Any]) -> None:
+    """Socket, group and log are this instance's; what must be asked for is asked for."""
+    it = beside(ready=False)
+    asked = it.run("setup", "postfix", "--dry-run")
+    assert asked.returncode == 64
+    assert "expected --url" in asked.stderr
+
+    it.config.write_text(new_config(Postfix(it.postfix.config), "https://track.example.com", ("example.com",)))
+    made = configuration.load(it.config)
+    assert made.milter.socket == it.socket
+    assert made.milter.socket_group == "postfix"
+    assert made.logparse.path == it.postfix.log
+    assert made.mta.internal_networks == ["127.0.0.0/8"]
+    assert made.tracking.sender_domains == ["example.com"]
+
+
+def test_a_main_cf_edited_in_between(beside: Callable[..., Any]) -> None:
+    """Undo takes our entries out of the file as it is now and leaves the rest of it."""
+    it = beside(main={"smtpd_milters": "inet:127.0.0.1:8891"})
+    assert it.run("setup", "postfix", "--yes").returncode == 0
+    text = it.main_cf.read_text().replace("inet:127.0.0.1:8891", "inet:127.0.0.1:8891, inet:127.0.0.1:9999")
+    it.main_cf.write_text(text + "# mine\nmessage_size_limit = 20480000\n")
+    assert it.run("setup", "postfix", "--undo").returncode == 0
+    assert it.main_cf.read_text().endswith(
+        "smtpd_milters = inet:127.0.0.1:8891, inet:127.0.0.1:9999\n# mine\nmessage_size_limit = 20480000\n"
+    )
+
+
+def test_overrides_and_other_instances_are_shown(beside: Callable[..., Any]) -> None:
+    """What setup does not change and a person should know of."""
+    extra = (
+        "127.0.0.1:10587 inet n - n - - smtpd\n  -o smtpd_milters=inet:127.0.0.1:8891\n"
+        "127.0.0.1:10025 inet n - n - - smtpd\n  -o receive_override_options=no_milters\n"
+    )
+    it = beside(master_extra=extra, main={"multi_instance_directories": "/etc/postfix-out"})
+    before = (it.postfix.config / "master.cf").read_bytes()
+    done = it.run("setup", "postfix", "--yes")
+    assert (
+        "127.0.0.1:10587/inet has -o smtpd_milters=inet:127.0.0.1:8891: mail through it stays untracked" in done.stderr
+    )
+    assert "127.0.0.1:10025/inet has -o receive_override_options=no_milters" in done.stderr
+    assert "--postfix-config /etc/postfix-out" in done.stderr
+    assert (it.postfix.config / "master.cf").read_bytes() == before
+    checked = it.check()
+    assert checked["master.cf"][0] == "warn"
+    assert "10587" in checked["master.cf"][1]
+
+
+def test_keys_and_store_are_made_and_stay(beside: Callable[..., Any]) -> None:
+    """Undo leaves keys (links in sent mail need them) and the store, and says so."""
+    it = beside(ready=False)
+    it.write_config()
+    assert it.run("setup", "postfix", "--yes").returncode == 0
+    assert (it.directory / "keys").stat().st_mode & 0o777 == 0o640
+    assert it.socket.parent.stat().st_mode & 0o7777 == 0o2750
+    undone = it.run("setup", "postfix", "--undo")
+    assert "Keys and store stay" in undone.stdout
+    assert (it.directory / "keys").exists()
+    assert it.store.exists()
+    assert it.config.exists()
+
+
+def test_a_test_message(beside: Callable[..., Any], directory: Path) -> None:
+    """With everything running, setup sends itself a message and says what milter and log saw."""
+    sink = Sink(directory / "sink", free_ports(1)[0], "accept", keep=False)
+    it = beside(transport={"accept.test": f"smtp:[127.0.0.1]:{sink.port}"})
+    services = Services(
+        directory / "services", it.postfix.log, it.socket, it.ports[0], (it.ports[1], it.ports[2], it.ports[3])
+    )
+    it.config = services.config
+    sink.start()
+    it.postfix.start()
+    try:
+        services.start("milter", "logparse")
+        done = it.run("setup", "postfix", "--yes", "--test-recipient", "you@accept.test")
+        assert "Postfix: reloaded" in done.stdout
+        assert "The milter saw the test message and put pixel and links in." in done.stdout
+        assert "The log says: you@accept.test sent." in done.stdout
+        services.stop("milter")
+        silent = it.run("setup", "postfix", "--yes", "--test-recipient", "you@accept.test")
+        assert "The milter did not see the test message" in silent.stdout
+    finally:
+        services.close()
+        sink.stop()
+
+
+def test_exim_is_told_the_truth() -> None:
+    """Lines for the log, and that bodies are not rewritten; without --dry-run a usage error."""
+    command = [sys.executable, "-m", "postwake_cli", "setup", "exim"]
+    done = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
+    assert "log_selector = +all_parents" in done.stdout
+    assert "Rewriting bodies (opens and clicks)\n# is for Postfix in this release" in done.stdout
+    assert subprocess.run(command, capture_output=True).returncode == 64

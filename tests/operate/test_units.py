@@ -1,0 +1,46 @@
+"""The maintenance unit is hardened and runs commands that exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SYSTEMD = Path(__file__).parents[2] / "systemd"
+
+
+def test_exposure() -> None:
+    """systemd-analyze rates it OK or better."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    unit = SYSTEMD / "postwake-maintenance.service"
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+) (\w+)", done.stdout)
+    if found is None:
+        pytest.skip(f"systemd-analyze cannot rate a file here: {done.stderr.strip()}")
+    assert float(found[1]) < 5
+    assert found[2] in ("OK", "SAFE")
+
+
+def test_timer_names_a_unit() -> None:
+    """The timer starts the service of its own name, every day, also after a day off."""
+    timer = (SYSTEMD / "postwake-maintenance.timer").read_text()
+    assert "OnCalendar=daily" in timer
+    assert "Persistent=yes" in timer
+    assert (SYSTEMD / "postwake-maintenance.service").exists()
+
+
+def test_its_commands_exist() -> None:
+    """Every ExecStart is a verb of the command."""
+    unit = (SYSTEMD / "postwake-maintenance.service").read_text()
+    lines = [line.lstrip("# ").partition("=")[2].split() for line in unit.splitlines() if "/usr/bin/postwake" in line]
+    assert len(lines) == 4
+    for _, *arguments in lines:
+        verbs = [word for word in arguments if word.isalpha()]
+        command = [sys.executable, "-m", "postwake_cli", *verbs, "--help"]
+        assert subprocess.run(command, capture_output=True).returncode == 0, arguments
