@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from postwake import config as configuration
+from postwake.errors import CannotCreateError
 from postwake.events import EventType
 from postwake.store import queries
 from postwake.store.connection import open_reader
@@ -128,12 +129,35 @@ def events(config_path: Path, since: str, types: tuple[str, ...], follow: bool, 
     help="One line for each instead of the whole.",
 )
 @click.option("--unclassified", is_flag=True, help="The replies no rule knew, by count, so that you can add one.")
+@click.option("--text", "as_text", is_flag=True, help="Tables for a terminal; the default.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option(
+    "--html",
+    "html_path",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write a page with plots, trends and advice, which needs no other file, to this file.",
+)
 @click.pass_obj
-def report(config_path: Path, since: str, until: str, by: str | None, unclassified: bool, as_json: bool) -> None:
+def report(
+    config_path: Path,
+    since: str,
+    until: str,
+    by: str | None,
+    unclassified: bool,
+    as_text: bool,
+    as_json: bool,
+    html_path: Path | None,
+) -> None:
     """What became of the mail accepted in a period: counts and rates."""
+    if as_text + as_json + (html_path is not None) > 1:
+        raise click.UsageError("--text, --json and --html: expected one of them")
     now_us = _now_us()
     since_us, until_us = parse_period(since, now_us), parse_period(until, now_us) if until else now_us
+    if html_path is not None:
+        if by or unclassified:
+            raise click.UsageError("--html has every table: expected neither --by nor --unclassified with it")
+        _write_html(config_path, html_path, since_us, until_us, now_us)
+        return
     with closing(_open(config_path)) as connection:
         if unclassified:
             rows = queries.unclassified_replies(connection)
@@ -150,6 +174,23 @@ def report(config_path: Path, since: str, until: str, by: str | None, unclassifi
         _print_report(found.get("", queries.Report()), replies)
     else:
         _print_by(by, found)
+
+
+def _write_html(config_path: Path, path: Path, since_us: int, until_us: int, now_us: int) -> None:
+    from postwake.reply.load import load_classifier
+    from postwake_console.report_data import gather
+    from postwake_console.report_html import render
+
+    if until_us <= since_us:
+        raise click.UsageError("--since and --until: expected a period with an end after its beginning")
+    rules = load_classifier(configuration.load(config_path).logparse.reply_rules).rules
+    with closing(_open(config_path)) as connection:
+        page = render(gather(connection, since_us, until_us, now_us, {rule.id: rule.advice for rule in rules}))
+    try:
+        with click.open_file(str(path), "w", encoding="utf-8") as out:
+            out.write(page)
+    except OSError as error:
+        raise CannotCreateError(f"{path}: cannot write: {error.strerror}") from None
 
 
 def _print_report(found: queries.Report, replies: list[dict[str, Any]]) -> None:

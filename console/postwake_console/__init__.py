@@ -1,1 +1,1 @@
-"""To be described."""
+"""The private side: reports for people."""

@@ -1,0 +1,126 @@
+"""What a report for people is made of, read from the store: a period, cut into slices, and the period before it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from postwake.store import queries
+from postwake.store.queries import Report
+from postwake.store.schema import DAY_US, HOUR_US
+
+DIMENSIONS = ("sender_domain", "tag", "recipient_domain")
+_LOCAL_PART = re.compile(r"""[^\s<>@"'(),:;]+@(?=[\w.-])""")
+MAX_SLICES = 100
+MONDAY_US = 4 * DAY_US
+"""1970-01-05, the first Monday of the epoch: slices of weeks begin on Mondays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """An hour, a day or some weeks of the period."""
+
+    start_us: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One sender domain, tag or recipient domain: now, and in the period before."""
+
+    key: str
+    now: Report
+    before: Report
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything a report shows."""
+
+    since_us: int
+    until_us: int
+    made_at_us: int
+    slice_us: int
+    """How long a slice is (the first and the last may be shorter), microseconds."""
+    total: Report
+    before: Report
+    """The period of the same length that ended where this one began."""
+    slices: tuple[Slice, ...]
+    lines: Mapping[str, tuple[Line, ...]]
+    """By dimension, most recipients first."""
+    replies: tuple[Mapping[str, Any], ...] = ()
+    advice: Mapping[str, str] = field(default_factory=dict)
+    """By rule, a sentence on what to do."""
+
+
+def gather(
+    connection: sqlite3.Connection, since_us: int, until_us: int, made_at_us: int, advice: Mapping[str, str]
+) -> ReportData:
+    """Read a report's figures; the period is taken in whole hours, as :func:`postwake.store.queries.report` does."""
+    since_us -= since_us % HOUR_US
+    until_us += -until_us % HOUR_US
+    before_us = since_us - (until_us - since_us)
+    slice_us = choose_slice(until_us - since_us)
+    return ReportData(
+        since_us=since_us,
+        until_us=until_us,
+        made_at_us=made_at_us,
+        slice_us=slice_us,
+        total=_whole(connection, since_us, until_us),
+        before=_whole(connection, before_us, since_us),
+        slices=tuple(
+            Slice(start_us, _whole(connection, start_us, end_us))
+            for start_us, end_us in cut(since_us, until_us, slice_us)
+        ),
+        lines={name: _lines(connection, name, before_us, since_us, until_us) for name in DIMENSIONS},
+        replies=tuple(
+            {**row, "example": _example(connection, row, since_us, until_us)}
+            for row in queries.worst_replies(connection, since_us, until_us)
+        ),
+        advice=dict(advice),
+    )
+
+
+def choose_slice(length_us: int) -> int:
+    """Return how long slices are: hours up to two days, then days, weeks, four weeks, years."""
+    if length_us <= 2 * DAY_US:
+        return HOUR_US
+    return next((days * DAY_US for days in (1, 7, 28) if length_us <= MAX_SLICES * days * DAY_US), 364 * DAY_US)
+
+
+def cut(since_us: int, until_us: int, slice_us: int) -> list[tuple[int, int]]:
+    """Cut a period at whole hours, midnights (UTC) or Mondays; the pieces add up to it."""
+    offset_us = MONDAY_US if slice_us > DAY_US else 0
+    edges = [since_us]
+    while edges[-1] < until_us:
+        next_us = edges[-1] + slice_us - (edges[-1] - offset_us) % slice_us
+        edges.append(min(next_us, until_us))
+    return list(pairwise(edges))
+
+
+def _example(connection: sqlite3.Connection, row: Mapping[str, Any], since_us: int, until_us: int) -> str:
+    """Return a reply as a server really said it, but for whom it names: the store has what varies cut out."""
+    found = connection.execute(
+        "SELECT reply_part FROM event INDEXED BY event_failed WHERE type IN (4, 5, 6) AND at_us >= ? AND at_us < ?"
+        " AND reply IN (SELECT id FROM reply WHERE text = ? AND rule IS ?) LIMIT 1",
+        (since_us, until_us, row["text"], row["rule"]),
+    ).fetchone()
+    part = found[0] if found is not None and found[0] is not None else "…"
+    return _LOCAL_PART.sub("…@", str(row["text"]).replace("{}", part))
+
+
+def _whole(connection: sqlite3.Connection, since_us: int, until_us: int) -> Report:
+    return queries.report(connection, since_us, until_us).get("", Report())
+
+
+def _lines(
+    connection: sqlite3.Connection, dimension: str, before_us: int, since_us: int, until_us: int
+) -> tuple[Line, ...]:
+    now = queries.report(connection, since_us, until_us, dimension)
+    before = queries.report(connection, before_us, since_us, dimension)
+    found = (Line(key, report, before.get(key, Report())) for key, report in now.items())
+    return tuple(sorted(found, key=lambda line: (-line.now.recipients, line.key)))
