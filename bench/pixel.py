@@ -1,10 +1,12 @@
 """What recording costs the pixel server: hits committed before the answer, against the same server's static reply.
 
-    python bench/pixel.py [--connections 64] [--seconds 5] [--threads 16] [--workers 1] [--rounds 2]
+    python bench/pixel.py [--connections 64] [--seconds 5] [--workers 1] [--rounds 2] [--no-peers]
 
-Starts the daemon on a loopback port with a store of its own, asks it over kept-alive connections from another process,
-static and recorded in turn, and prints both rates, their ratio, latencies, and whether every answered hit is in the
-store exactly once. Exit status 1 if not.
+Starts the daemon on a loopback port with a store of its own and asks it over kept-alive connections from another
+process. In turn with: the same server's static reply; a Flask application under gunicorn's threads that writes each hit
+in a transaction of its own (gunicorn is fetched into a temporary environment); nginx's empty_gif, as the limit. Prints
+rates, ratios, latencies, the server's CPU time a request (which a busy machine changes less), and whether every
+answered hit is in the store exactly once. Exit status 1 if not.
 """
 
 from __future__ import annotations
@@ -76,9 +78,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--no-peers", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         return run(Path(name), arguments)
@@ -94,7 +96,7 @@ def run(directory: Path, arguments: argparse.Namespace) -> int:
     (directory / "postwake.toml").write_text(
         f'[store]\npath = "{directory}/postwake.db"\nspool_dir = "{directory}/spool"\n'
         f'[tracking]\nurl = "http://127.0.0.1:{port}"\nkeys = "{directory}/keys"\n'
-        f'[pixelserver]\nlisten = "127.0.0.1:{port}"\nthreads = {arguments.threads}\nworkers = {arguments.workers}\n'
+        f'[pixelserver]\nlisten = "127.0.0.1:{port}"\nworkers = {arguments.workers}\n'
         '[metrics]\npixelserver = ""\n'
     )
     ring = read_keys(directory / "keys")
@@ -109,40 +111,122 @@ def run(directory: Path, arguments: argparse.Namespace) -> int:
     (directory / "recorded").write_text("\n".join(paths))
     (directory / "static").write_text("/healthz")
     command = [sys.executable, "-m", "postwake_cli", "--config", str(directory / "postwake.toml"), "pixelserver"]
+    peers: dict[str, tuple[int, subprocess.Popen]] = {}
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    peers["static"] = peers["recorded"] = await_port(port), server
+    if not arguments.no_peers:
+        peers |= start_peers(directory)
     try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        return measure(directory, port, arguments)
+        return measure(directory, peers, arguments)
     finally:
-        server.terminate()
-        server.wait()
+        for _, process in peers.values():
+            process.terminate()
+        for _, process in peers.values():
+            process.wait()
 
 
-def measure(directory: Path, port: int, arguments: argparse.Namespace) -> int:
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def await_port(port: int) -> int:
+    """Return *port* once somebody answers there."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return port
+        except OSError:
+            time.sleep(0.05)
+
+
+_PEER = """
+import sqlite3, threading, time
+from flask import Flask, Response, redirect, request
+app, local = Flask("peer"), threading.local()
+PIXEL = bytes(43)
+def hit(kind, token):
+    if not hasattr(local, "db"):
+        local.db = sqlite3.connect("peer.db", timeout=30, isolation_level=None)
+        local.db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE IF NOT EXISTS hit"
+                               " (id INTEGER PRIMARY KEY, at REAL, kind TEXT, token TEXT, agent TEXT, client TEXT)")
+    local.db.execute("INSERT INTO hit (at, kind, token, agent, client) VALUES (?, ?, ?, ?, ?)",
+                     (time.time(), kind, token, request.headers.get("User-Agent"), request.remote_addr))
+@app.get("/o/<token>")
+def pixel(token):
+    hit("open", token)
+    return Response(PIXEL, mimetype="image/gif")
+@app.get("/c/<token>")
+def click(token):
+    hit("click", token)
+    return redirect("https://example.com/", 307)
+"""
+
+
+def start_peers(directory: Path) -> dict[str, tuple[int, subprocess.Popen]]:
+    """Start the naive application and nginx in *directory*."""
+    subprocess.run([sys.executable, "-m", "venv", directory / "venv"], check=True)
+    pip = [directory / "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "gunicorn", "flask"]
+    subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
+    (directory / "peer.py").write_text(_PEER)
+    naive, nginx = free_port(), free_port()
+    gunicorn = [directory / "venv/bin/gunicorn", "-k", "gthread", "--threads", "16", "--keep-alive", "60"]
+    processes = {
+        "naive": (
+            naive,
+            subprocess.Popen(
+                [*gunicorn, "-b", f"127.0.0.1:{naive}", "peer:app"], cwd=directory, stderr=subprocess.DEVNULL
+            ),
+        )
+    }
+    (directory / "nginx.conf").write_text(
+        f"daemon off; pid {directory}/nginx.pid; error_log /dev/null; worker_processes 1; events {{}}\n"
+        f"http {{ access_log off; server {{ listen 127.0.0.1:{nginx}; location / {{ empty_gif; }} }} }}\n"
+    )
+    processes["nginx"] = nginx, subprocess.Popen(["nginx", "-c", directory / "nginx.conf"], stderr=subprocess.DEVNULL)
+    for port, _ in processes.values():
+        await_port(port)
+    (directory / "naive").write_text((directory / "recorded").read_text())
+    (directory / "nginx").write_text((directory / "recorded").read_text())
+    return processes
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of *pid* and its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu_s(int(child)) for child in children)
+
+
+def measure(directory: Path, peers: dict[str, tuple[int, subprocess.Popen]], arguments: argparse.Namespace) -> int:
     """Measure in turns and print."""
     answered = 0
-    rates: dict[str, list[float]] = {"static": [], "recorded": []}
-    print(f"{arguments.connections} connections, {arguments.workers} worker(s), {arguments.threads} threads each")
+    rates: dict[str, list[float]] = {kind: [] for kind in peers}
+    print(f"{arguments.connections} connections, {arguments.workers} worker(s); load {os.getloadavg()[0]:.1f}")
     for _ in range(arguments.rounds):
-        for kind in rates:
+        for kind, (port, process) in peers.items():
             client = [sys.executable, __file__, "--client", str(port), str(directory / kind)]
             client += [str(arguments.connections), str(arguments.seconds)]
+            before_s = cpu_s(process.pid)
             count, bad, rate, p50, p99, worst = map(
                 float, subprocess.run(client, capture_output=True, text=True, check=True).stdout.split()
             )
+            used_us = (cpu_s(process.pid) - before_s) / count * 1e6
             rates[kind].append(rate)
             answered += int(count) if kind == "recorded" else 0
-            print(f"{kind:>9}: {rate:8.0f}/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  max {worst:6.1f} ms  bad {bad:.0f}")
+            print(
+                f"{kind:>9}: {rate:8.0f}/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  max {worst:6.1f} ms"
+                f"  CPU {used_us:4.0f} us  bad {bad:.0f}"
+            )
     connection = open_reader(directory / "postwake.db")
     stored, distinct = connection.execute("SELECT count(*), count(DISTINCT hit_id) FROM event").fetchone()
     connection.close()
-    ratio = max(rates["recorded"]) / max(rates["static"])
-    print(f"recorded / static: {ratio:.2f}; answered {answered}, in the store {stored}, distinct {distinct}")
+    for kind in peers:
+        if kind != "recorded":
+            ratios = [one / other for one, other in zip(rates["recorded"], rates[kind], strict=True)]
+            print(f"recorded / {kind}: best {max(ratios):.2f}, all {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    print(f"answered {answered}, in the store {stored}, distinct {distinct}")
     return 0 if answered == stored == distinct else 1
 
 

@@ -245,9 +245,16 @@ class PixelServer(_Section):
         default="127.0.0.1:8025", description="HOST:PORT or unix:/PATH. Public addresses want tls_certificate."
     )
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
-    threads: int = Field(default=64, ge=1, le=256, description="Requests that one worker handles at once.")
+    socket_mode: Mode = Field(
+        default="0660", description="Mode of a UNIX socket: who may connect says who the reader is."
+    )
+    socket_group: str = Field(default="", description="Its group, such as www-data. Empty: the service's own.")
     proxy_hops: int = Field(
         0, ge=0, le=5, description="How many proxies before us set X-Forwarded-For. 0: the peer is the reader."
+    )
+    trusted_proxies: list[Network] = Field(
+        default_factory=lambda: ["127.0.0.0/8", "::1/128"],
+        description="Peers whose X-Forwarded-For is believed, if proxy_hops says there is one. Those on the UNIX socket always are.",
     )
     store_timeout_ms: int = Field(
         1000,
@@ -262,6 +269,9 @@ class PixelServer(_Section):
     )
     scanner_networks: Path | None = Field(
         None, description="File of networks, one a line, whose hits are machines: your own additions."
+    )
+    scanner_agents: Path | None = Field(
+        None, description="File of rules on user agents, tried before the shipped ones, in the form of agents.toml."
     )
     notify_sender_unsubscribe: bool = Field(
         False, description="Also call the sender's own List-Unsubscribe https target on unsubscribing."

@@ -2,8 +2,8 @@
 
 Purpose
     ``/o/<token>.gif`` answers with the pixel, ``/c/<token>`` with a redirect to exactly the signed URL, ``/u/<token>``
-    with a page (GET) or an action (POST, RFC 8058). Each hit is safe, in the store or in the fsynced spool, before
-    the answer goes out.
+    with a page (GET) or an action (POST, RFC 8058). An answer says which hit has to be safe, in the store or in the
+    fsynced spool, before it goes out; :mod:`postwake_pixelserver.gateway` sees to that. Nothing here waits.
 
 Security
     Everybody on earth can send anything here. No redirect without a signature, compared in constant time; no request
@@ -25,17 +25,17 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from functools import partial
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from postwake.errors import PostwakeError
-from postwake.events import Event, EventType, Hit, Who
+from postwake.events import EventType, Hit, Who
 from postwake.tokens import Privacy, Purpose, Token
 from postwake.tracking_id import make_tracking_id
 from postwake_pixelserver import destination, pages, peer, privacy
+from postwake_pixelserver.answer import Answer, Deed
 from postwake_pixelserver.limits import BadTokenLimit
 from postwake_pixelserver.live import Live, LiveState
 from postwake_pixelserver.measures import Endpoint, Measures
@@ -86,13 +86,6 @@ _PREFETCH_HEADERS = (
 )
 
 
-class Recorder(Protocol):
-    """What makes a hit safe: :class:`postwake.store.recorder.Recorder`."""
-
-    def record(self, event: Event, timeout_s: float) -> bool:
-        """Return True if the store has it, False if the spool has; StoreUnavailableError if neither can."""
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What does not change while the server runs."""
@@ -101,39 +94,21 @@ class Settings:
     """Path prefixes of the tracking URLs: ``/mail`` where the tracking URL is ``https://host/mail``."""
     proxy_hops: int = 0
     proxies: Sequence[peer.Network] = peer.LOOPBACK
-    store_timeout_s: float = 1.0
-
-
-class Answer(Response):
-    """A response that goes out as it was made.
-
-    Werkzeug would decode and re-encode ``Location`` (``iri_to_uri``), which changes signed URLs, and go over every
-    header of every answer, which is a third of a redirect's time. These headers are constants and a checked URL.
-    """
-
-    def __init__(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...]) -> None:
-        """Take everything but the length, which is that of *body*."""
-        super().__init__(status=status)
-        self._exact = (*headers, ("Content-Length", str(len(body))))
-        self._exact_body = body
-
-    def __call__(self, environ: Any, start_response: Any) -> Any:
-        """Answer as a WSGI application."""
-        start_response(self.status, list(self._exact))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._exact_body]
 
 
 def create_app(
     settings: Settings,
     live: LiveState,
-    recorder: Recorder,
     measures: Measures,
     *,
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     entropy: Callable[[int], bytes] | None = None,
     on_unsubscribe: Callable[[Token], None] | None = None,
 ) -> Flask:
-    """Return the application. *on_unsubscribe* is called after an unsubscription was recorded; it must not block."""
+    """Return the application; its answers are to be sent by a :class:`postwake_pixelserver.gateway.Gateway`.
+
+    *on_unsubscribe* is called after an unsubscription was recorded; it must not block.
+    """
     app = Flask("postwake_pixelserver", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
@@ -141,7 +116,7 @@ def create_app(
     if entropy is None:
         # Hit IDs have to be different, not secret; asking the kernel for each would give the interpreter's lock away.
         entropy = random.Random(os.urandom(32)).randbytes  # noqa: S311
-    server = _Server(settings, live, recorder, measures, now_us, entropy, on_unsubscribe)
+    server = _Server(settings, live, measures, now_us, entropy, on_unsubscribe)
 
     def route(rule: str, name: str, view: Callable[..., Response], methods: Iterable[str]) -> None:
         for number, prefix in enumerate(dict.fromkeys(settings.prefixes)):
@@ -156,18 +131,7 @@ def create_app(
     route("/robots.txt", "robots", lambda: Answer(200, ROBOTS, (_PLAIN,)), ("GET", "HEAD"))
 
     app.register_error_handler(HTTPException, _failed)
-    app.wsgi_app = _without_host(app.wsgi_app)  # type: ignore[method-assign]
     return app
-
-
-def _without_host(wsgi_app: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep the Host header from Werkzeug, which refuses some: no answer depends on it, so no reader should."""
-
-    def inner(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        environ["HTTP_HOST"] = "localhost"
-        return wsgi_app(environ, start_response)
-
-    return inner
 
 
 def _failed(error: HTTPException) -> Response:
@@ -196,7 +160,6 @@ class _Server:
         self,
         settings: Settings,
         live: LiveState,
-        recorder: Recorder,
         measures: Measures,
         now_us: Callable[[], int],
         entropy: Callable[[int], bytes],
@@ -204,7 +167,6 @@ class _Server:
     ) -> None:
         self._settings = settings
         self._live = live
-        self._recorder = recorder
         self._measures = measures
         self._now_us = now_us
         self._entropy = entropy
@@ -214,6 +176,7 @@ class _Server:
     def pixel(self, token: str) -> Response:
         """Answer ``/o/<token>.gif``: always with the pixel, whatever happens while recording."""
         started_us = self._now_us()
+        deed = None
         try:
             live = self._live.current
             content = live.keys.verify(Purpose.OPEN, token)
@@ -222,12 +185,11 @@ class _Server:
             else:
                 asked = self._asked()
                 verdict = live.rules.classify("open", asked.method, asked.headers, asked.client)
-                self._record(live, EventType.OPENED, content, "", verdict, asked, started_us)
-                self._done("open", started_us)
+                deed = self._deed("open", "pixel", live, EventType.OPENED, content, "", verdict, asked, started_us)
         except Exception:  # the pixel edge: a reader sees a mail, not our trouble
             self._measures.request("open", "error")
             log.exception("endpoint=open answered=pixel")
-        return Answer(200, PIXEL, _PIXEL_HEADERS)
+        return Answer(200, PIXEL, _PIXEL_HEADERS, deed)
 
     def redirect(self, token: str) -> Response:
         """Answer ``/c/<token>``: 307 to the signed URL, or 404."""
@@ -243,15 +205,17 @@ class _Server:
         if target in live.denied:
             self._measures.request("click", "denied")
             return Answer(404, NOT_FOUND, _TEXT_HEADERS)
+        deed = None
         try:
             asked = self._asked()
             verdict = live.rules.classify("click", asked.method, asked.headers, asked.client)
-            self._record(live, EventType.CLICKED, content, content.url, verdict, asked, started_us)
-            self._done("click", started_us)
+            deed = self._deed(
+                "click", "redirect", live, EventType.CLICKED, content, content.url, verdict, asked, started_us
+            )
         except Exception:  # the redirect edge: a link works whatever becomes of its counting
             self._measures.request("click", "error")
             log.exception("endpoint=click answered=redirect")
-        return Answer(307, b"", (("Location", target), *_REDIRECT_HEADERS))
+        return Answer(307, b"", (("Location", target), *_REDIRECT_HEADERS), deed)
 
     def unsubscribe(self, token: str) -> Response:
         """Answer ``/u/<token>``: the page, or, by POST, the deed."""
@@ -267,16 +231,20 @@ class _Server:
             # Which button it was stands in the query, so that no body has to be read (a body can be slow).
             query = environ.get("QUERY_STRING", "")
             kind, reason, state = _DEEDS.get(query, _ONE_CLICK)
-            try:
-                self._record(live, kind, content, "", Verdict(Who.HUMAN, reason), self._asked(), started_us)
-            except PostwakeError as error:
-                self._measures.request("unsubscribe", "error")
-                log.error("endpoint=unsubscribe recorded=no answered=503 error=%s", error)
-                return Answer(503, UNAVAILABLE, (*_TEXT_HEADERS, ("Retry-After", "60")))
-            if kind is EventType.UNSUBSCRIBED and self._on_unsubscribe is not None:
-                self._on_unsubscribe(content)
-        self._done("unsubscribe", started_us)
-        return Answer(200, pages.unsubscribe_page(state, language), (*_PAGE_HEADERS, ("Content-Language", language)))
+            deed = self._deed(
+                "unsubscribe", "503", live, kind, content, "", Verdict(Who.HUMAN, reason), self._asked(), started_us
+            )
+            if deed is not None:
+                lost = Answer(503, UNAVAILABLE, (*_TEXT_HEADERS, ("Retry-After", "60")))
+                then = None
+                if kind is EventType.UNSUBSCRIBED and self._on_unsubscribe is not None:
+                    then = partial(self._on_unsubscribe, content)
+                deed = replace(deed, if_lost=lost, then=then)
+        else:
+            deed = None
+            self._done("unsubscribe", started_us)
+        page = pages.unsubscribe_page(state, language)
+        return Answer(200, page, (*_PAGE_HEADERS, ("Content-Language", language)), deed)
 
     def _asked(self) -> _Asked:
         environ = request.environ
@@ -290,10 +258,19 @@ class _Server:
         headers = {name: environ[key] for key, name in _PREFETCH_HEADERS if key in environ}
         return _Asked(environ["REQUEST_METHOD"], client, headers)
 
-    def _record(
-        self, live: Live, kind: EventType, token: Token, url: str, verdict: Verdict, asked: _Asked, at_us: int
-    ) -> None:
-        """Make the hit safe. Raises :class:`StoreUnavailableError` if neither store nor spool took it."""
+    def _deed(
+        self,
+        endpoint: Endpoint,
+        said: str,
+        live: Live,
+        kind: EventType,
+        token: Token,
+        url: str,
+        verdict: Verdict,
+        asked: _Asked,
+        at_us: int,
+    ) -> Deed | None:
+        """Return what has to be made safe before the answer goes out; None if nothing may be recorded."""
         hit = privacy.apply(
             Hit(
                 hit_id=make_tracking_id(at_us, self._entropy(10)),
@@ -311,15 +288,12 @@ class _Server:
             ),
             live.keys.secret() if token.privacy is Privacy.PSEUDONYMOUS else b"",
         )
+        done = partial(self._done, endpoint, at_us)
         if hit is None:
             self._measures.hit("unrecorded")
-            return
-        try:
-            stored = self._recorder.record(hit, self._settings.store_timeout_s)
-        except Exception:
-            self._measures.hit("lost")
-            raise
-        self._measures.hit("stored" if stored else "spooled")
+            done()
+            return None
+        return Deed(hit, endpoint, said, done)
 
     def _bad(self, endpoint: Endpoint) -> Response:
         """Answer a token that is not ours; 429 once a source has sent too many."""

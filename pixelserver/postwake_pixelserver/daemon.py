@@ -2,10 +2,11 @@
 
 Purpose
     The parent owns the signals, the metrics listener and readiness; each worker process has its own Flask
-    application, writer thread, spool and store connection, made in the worker because none of them survives a fork.
+    application on an event loop (:mod:`postwake_pixelserver.gateway`), writer thread, spool and store connection, made
+    in the worker because none of them survives a fork.
 
 Security
-    Listens on a UNIX socket (mode 0660: what may connect may also say who the reader is), on loopback, or on the
+    Listens on a UNIX socket (``socket_mode``: what may connect may also say who the reader is), on loopback, or on the
     net with TLS of its own. HTTP/2 only under TLS, where clients negotiate it. Requests: head at most
     64 kB (granian), within 10 s; bodies are never read.
 
@@ -20,9 +21,12 @@ Diagnostics
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import grp
 import http.client
+import ipaddress
 import logging
 import multiprocessing
 import multiprocessing.util
@@ -39,7 +43,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -47,8 +50,8 @@ from granian.server.mp import MPServer
 from prometheus_client import CollectorRegistry
 
 from postwake import metrics
-from postwake.config import Config, parse_listener, require_tracking
-from postwake.errors import StoreUnavailableError, UnavailableError
+from postwake.config import Config, PixelServer, parse_listener, require_tracking
+from postwake.errors import ConfigError, StoreUnavailableError, UnavailableError
 from postwake.service import notify, set_up_logging, watchdog_s
 from postwake.store.connection import open_reader
 from postwake.store.recorder import Recorder
@@ -56,6 +59,7 @@ from postwake.store.spool_metrics import SpoolCollector
 from postwake.store.writer_metrics import RecorderCollector
 from postwake_pixelserver.app import Settings, create_app
 from postwake_pixelserver.forward import Forwarder
+from postwake_pixelserver.gateway import Gateway
 from postwake_pixelserver.gather import Gathered, Publisher
 from postwake_pixelserver.live import LiveState, read_live
 from postwake_pixelserver.measures import Measures
@@ -71,6 +75,7 @@ STOP_PATIENCE_S = 20
 GC_THRESHOLD = 10_000
 """Requests leave no cycles behind; looking for them every 700 objects takes 4 % of the time."""
 READY_PATIENCE_S = 30.0
+LOOK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _LOGGING = {"handlers": {}, "formatters": {}, "loggers": {"_granian": {"propagate": True}, "granian.access": {}}}
 """granian's messages go where ours go."""
@@ -86,7 +91,7 @@ def serve(config: Config, origin: str = "configuration") -> None:
     require_tracking(config, origin)
     read_live(config)  # every problem with a file is said now, not by a worker
     _check_store(config.store.path)
-    listener = _Listener(config.pixelserver.listen, tls=config.pixelserver.tls_certificate is not None)
+    listener = _Listener(config.pixelserver)
     listener.probe()
     directory = Path(tempfile.mkdtemp(prefix="postwake-pixelserver-"))
     registry = metrics.new_registry("pixelserver")
@@ -101,17 +106,21 @@ def serve(config: Config, origin: str = "configuration") -> None:
         # stay locked in the worker for ever. That was seen: a worker that never answered.
         multiprocessing.set_start_method("spawn", force=True)
         level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
-        server.serve(target_loader=partial(make_worker, config, directory, level), wrap_loader=False)
+        loader: Any = partial(make_worker, config, directory, level)
+        server.serve(target_loader=loader, wrap_loader=False)
     finally:
         if stop_metrics is not None:
             stop_metrics()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Flask:
+def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Gateway:
     """Make one worker's application and everything behind it; runs in the worker, on its main thread."""
     _die_with_parent()
     set_up_logging(log_level)
+    # The writer gives the interpreter's lock up at each statement, and at the default of 5 ms would wait that long for
+    # a loop that is busy to give it back.
+    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()  # what is there now stays: no need to look through it again and again
     gc.set_threshold(GC_THRESHOLD)
@@ -143,10 +152,17 @@ def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Flas
     settings = Settings(
         prefixes=prefixes(config),
         proxy_hops=config.pixelserver.proxy_hops,
-        store_timeout_s=config.pixelserver.store_timeout_ms / 1000,
+        proxies=tuple(map(ipaddress.ip_network, config.pixelserver.trusted_proxies)),
     )
     on_unsubscribe = forwarder.forward if forwarder is not None else None
-    return create_app(settings, live, recorder, measures, now_us=_now_us, on_unsubscribe=on_unsubscribe)
+    app = create_app(settings, live, measures, now_us=_now_us, on_unsubscribe=on_unsubscribe)
+    return Gateway(
+        app,
+        recorder,
+        measures,
+        config.pixelserver.store_timeout_ms / 1000,
+        on_unix_socket=config.pixelserver.listen.startswith("unix:"),
+    )
 
 
 def prefixes(config: Config) -> tuple[str, ...]:
@@ -171,10 +187,9 @@ def _make_server(config: Config, listener: _Listener) -> _Server:
         address=listener.host,
         port=listener.port,
         uds=listener.path,
-        uds_permissions=0o660 if listener.path else None,
-        interface=Interfaces.WSGI,
+        uds_permissions=int(pixel.socket_mode, 8) if listener.path else None,
+        interface=Interfaces.RSGI,
         workers=pixel.workers,
-        blocking_threads=pixel.threads,
         http=HTTPModes.auto if listener.tls else HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=HEAD_TIMEOUT_MS, max_buffer_size=65_536),
         websockets=False,
@@ -193,9 +208,10 @@ def _make_server(config: Config, listener: _Listener) -> _Server:
 class _Listener:
     """Where to listen, and asking whether somebody answers there."""
 
-    def __init__(self, text: str, *, tls: bool) -> None:
-        self.text = text
-        self.tls = tls
+    def __init__(self, pixel: PixelServer) -> None:
+        self.text = text = pixel.listen
+        self.tls = pixel.tls_certificate is not None
+        self._group = _group(pixel.socket_group)
         self.path = Path(text.removeprefix("unix:")) if text.startswith("unix:") else None
         self.host, self.port = ("127.0.0.1", 0) if self.path else parse_listener(text)
 
@@ -231,6 +247,13 @@ class _Listener:
         except OSError:
             return False
 
+    def give_to_group(self) -> None:
+        """Give the UNIX socket to its group, again if a worker has made it anew."""
+        if self.path is not None and self._group is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if self.path.stat().st_gid != self._group:
+                    os.chown(self.path, -1, self._group)
+
     def healthy(self) -> bool:
         """Whether ``/healthz`` answers."""
         try:
@@ -242,6 +265,15 @@ class _Listener:
                 connection.close()
         except (OSError, http.client.HTTPException):
             return False
+
+
+def _group(name: str) -> int | None:
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError(f'pixelserver.socket_group = "{name}": no such group: expected one of this machine') from None
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -279,12 +311,14 @@ def _watch(listener: _Listener) -> None:
             log.error("listen=%s ready=no after_s=%.0f", listener.text, READY_PATIENCE_S)
             return
         time.sleep(0.05)
+    listener.give_to_group()
     log.info("listen=%s ready=yes", listener.text)
     notify("READY=1")
     interval_s = watchdog_s()
-    while interval_s is not None:
-        time.sleep(interval_s)
-        if listener.healthy():
+    while True:
+        time.sleep(interval_s or LOOK_S)
+        listener.give_to_group()
+        if interval_s is not None and listener.healthy():
             notify("WATCHDOG=1")
 
 

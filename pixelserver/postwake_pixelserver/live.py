@@ -38,7 +38,8 @@ def read_live(config: Config) -> Live:
     problems: list[str] = []
     keys = _try(problems, read_keys, config.tracking.keys)
     denied = _try(problems, read_denied, config.pixelserver.denied_destinations)
-    rules = _try(problems, read_rules, config.pixelserver.scanner_networks)
+    own = (config.pixelserver.scanner_networks, config.pixelserver.scanner_agents)
+    rules = _try(problems, lambda paths: read_rules(*paths), own)
     if keys is None or denied is None or rules is None:
         raise ConfigError(*problems)
     return Live(keys, denied, rules)

@@ -211,10 +211,11 @@ def parse_networks(text: str, origin: str) -> list[NetworkRule]:
     return rules
 
 
-def read_rules(own_networks: Path | None = None) -> Rules:
-    """Read the shipped rules and, before its networks, *own_networks*; :class:`ConfigError` if that is unusable."""
+def read_rules(own_networks: Path | None = None, own_agents: Path | None = None) -> Rules:
+    """Read the shipped rules and, tried before them, the administrator's; :class:`ConfigError` if those are unusable."""
     package = resources.files("postwake_pixelserver")
-    agents = parse_agents((package / "agents.toml").read_text(encoding="utf-8"), "agents.toml")
+    agents = parse_agents(_read(own_agents), str(own_agents)) if own_agents else []
+    agents += parse_agents((package / "agents.toml").read_text(encoding="utf-8"), "agents.toml")
     networks = parse_networks(_read(own_networks), str(own_networks)) if own_networks else []
     networks += parse_networks((package / "networks.txt").read_text(encoding="utf-8"), "networks.txt")
     return Rules(agents, networks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import string
 
 import pytest
@@ -168,3 +169,12 @@ def test_privacy_unknown() -> None:
     """Another word is a ValueError that lists the modes."""
     with pytest.raises(ValueError, match="full, pseudonymous, anonymous or off"):
         Privacy.parse("some")
+
+
+@given(st.binary(min_size=16, max_size=200), tokens, st.sampled_from(Purpose))
+@settings(max_examples=100, deadline=None)
+def test_the_mac_is_hmac_sha256(key: bytes, token: Token, purpose: Purpose) -> None:
+    """The last 16 bytes are HMAC-SHA256 of the purpose and all bytes before, whatever the key's length."""
+    text = KeyRing({7: key}).sign(purpose, token)
+    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    assert raw[-16:] == hmac.digest(key, purpose.value.encode() + raw[:-16], "sha256")[:16]

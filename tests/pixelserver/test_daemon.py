@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import http.client
 import os
 import shlex
@@ -103,7 +104,8 @@ def test_unix_socket_behind_a_proxy(make_server, workers: int, tmp_path) -> None
     stale.bind(str(path))
     stale.close()
     server = make_server(
-        start=False, pixelserver={"listen": f"unix:{path}", "proxy_hops": 1, "workers": workers, "threads": 4}
+        start=False,
+        pixelserver={"listen": f"unix:{path}", "proxy_hops": 1, "workers": workers, "socket_group": "daemon"},
     )
 
     class Connection(http.client.HTTPConnection):
@@ -121,6 +123,7 @@ def test_unix_socket_behind_a_proxy(make_server, workers: int, tmp_path) -> None
     server.await_ready = lambda: await_true(lambda: _answers(ask), "no answer on the socket")
     server.start()
     assert path.stat().st_mode & 0o777 == 0o660
+    await_true(lambda: path.stat().st_gid == grp.getgrnam("daemon").gr_gid, "the socket's group")
     for number in range(10):
         token = server.token(Purpose.CLICK, URL, link=number)
         answer = ask(f"/c/{token}", X_Forwarded_For=f"6.6.6.6, 198.51.100.{number}", User_Agent="x")
@@ -140,7 +143,7 @@ def _answers(ask) -> bool:
 
 def test_metrics_of_all_workers(make_server, free_port_number) -> None:
     """One listener adds up what every worker did; nothing in it names a person."""
-    server = make_server(metrics=f"127.0.0.1:{free_port_number}", pixelserver={"workers": 2, "threads": 2})
+    server = make_server(metrics=f"127.0.0.1:{free_port_number}", pixelserver={"workers": 2})
     for _ in range(20):
         server.get(f"/o/{server.token(Purpose.OPEN)}.gif")
         server.get("/c/nonsense")
@@ -226,7 +229,7 @@ def test_neither_store_nor_spool(make_server) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "stop"])
 def test_every_answered_hit_survives_ending(make_server, number: int) -> None:
     """Ended in the middle of a load, again and again: whatever was answered is in the store, once; nobody got a 5xx."""
-    server = make_server(pixelserver={"threads": 8})
+    server = make_server()
     answered: list[int] = []
     statuses: set[int] = set()
     lock = threading.Lock()

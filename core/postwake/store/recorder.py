@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from postwake.errors import StoreUnavailableError
-from postwake.events import Event, Hit
+from postwake.events import Event
 from postwake.store.apply import apply_event
 from postwake.store.connection import Synchronous
 from postwake.store.spool import Spool
@@ -60,18 +60,23 @@ class Recorder:
         """
         if self.writer.healthy:
             try:
-                if isinstance(event, Hit):
-                    wait(self.writer.submit_hit(event), timeout_s)
-                else:
-                    wait(self.writer.submit(lambda transaction: apply_event(transaction, event)), timeout_s)
+                wait(self.writer.submit(lambda transaction: apply_event(transaction, event)), timeout_s)
                 return True
             except StoreUnavailableError as error:
-                if self.writer.healthy:
-                    log.warning("store=%s spooling=yes error=%s", self.writer.path, error)
-                self.writer.healthy = False
-        self.spool.append([event])
-        self._attention.set()
+                self.trouble(error)
+        self.spool_events([event])
         return False
+
+    def trouble(self, error: StoreUnavailableError) -> None:
+        """Take note that the store did not take an event: the next go straight to the spool until it is back."""
+        if self.writer.healthy:
+            log.warning("store=%s spooling=yes error=%s", self.writer.path, error)
+        self.writer.healthy = False
+
+    def spool_events(self, events: Sequence[Event]) -> None:
+        """Put *events* into the spool and return when they are safe; :class:`StoreUnavailableError` if it cannot."""
+        self.spool.append(events)
+        self._attention.set()
 
     def close(self) -> None:
         """Commit what waits and stop; what is in the spool stays for the next process."""

@@ -26,11 +26,9 @@ from postwake.events import Hit
 from postwake.store.apply import apply_event
 from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, open_writer
 from postwake.store.hit_group import NotTogetherError, apply_hits
-from postwake.store.pending import PendingHit
 from postwake.store.transaction import Transaction, Transactions
 
 T = TypeVar("T")
-_T_co = TypeVar("_T_co", covariant=True)
 
 MAX_GROUP = 128
 """Jobs in one transaction. At some 50 µs a job it stays under 10 ms, far below the 50 ms we promise others."""
@@ -40,22 +38,20 @@ _JOB_ERRORS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.Interfa
 """SQLite's complaints about what a job asked for; its other errors are about the store."""
 
 
-class _Waiting(Protocol):
-    """What a Future and a PendingHit have in common, as the writer sees them."""
+class Waiting(Protocol):
+    """Who waits for a write: a Future, or something lighter that is told the same."""
 
-    def set_running_or_notify_cancel(self) -> bool: ...
-    def set_result(self, result: Any, /) -> None: ...
-    def set_exception(self, error: BaseException, /) -> None: ...
+    def set_running_or_notify_cancel(self) -> bool:
+        """Return whether it is still wanted."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Hear that it is committed."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """Hear why it is not."""
 
 
-_Item = tuple[Callable[[Transaction], Any] | Hit, _Waiting]
-
-
-class _Committed(Protocol[_T_co]):
-    """What a Future and a PendingHit have in common, as those see them who wait."""
-
-    def result(self, timeout_s: float, /) -> _T_co: ...
-    def cancel(self) -> bool: ...
+_Item = tuple[Callable[[Transaction], Any] | Hit, Waiting]
 
 
 @dataclass(slots=True)
@@ -97,13 +93,11 @@ class Writer:
         self._put(job, future)
         return future
 
-    def submit_hit(self, hit: Hit) -> PendingHit:
-        """Queue *hit* to be recorded; as :meth:`submit`, with less ado."""
-        pending = PendingHit(hit)
-        self._put(hit, pending)
-        return pending
+    def submit_hit(self, hit: Hit, waiting: Waiting) -> None:
+        """Queue *hit* to be recorded together with others; *waiting* is told, on the writer's thread. Errors as above."""
+        self._put(hit, waiting)
 
-    def _put(self, job: Callable[[Transaction], Any] | Hit, waiting: _Waiting) -> None:
+    def _put(self, job: Callable[[Transaction], Any] | Hit, waiting: Waiting) -> None:
         with self._closing:  # nothing comes behind the sentinel, where nobody would resolve it
             if self._closed:
                 raise StoreUnavailableError(f"{self.path}: the writer is closed")
@@ -194,7 +188,7 @@ class Writer:
 
 def _outcomes(
     transactions: Transactions, transaction: Transaction, group: list[_Item]
-) -> Iterator[tuple[_Waiting, Any, Exception | None]]:
+) -> Iterator[tuple[Waiting, Any, Exception | None]]:
     """Run *group* in *transaction*; yield each one's future with its result or what it raised."""
     hits = [job for job, _ in group if isinstance(job, Hit)]
     together = len(hits) > 1 and _together(transactions, transaction, hits)
@@ -229,12 +223,12 @@ def _together(transactions: Transactions, transaction: Transaction, hits: Sequen
     return True
 
 
-def wait(waiting: _Committed[T], timeout_s: float) -> T:
-    """Return the result of *waiting*; :class:`StoreUnavailableError` when it takes longer than *timeout_s*."""
+def wait(future: Future[T], timeout_s: float) -> T:
+    """Return the result of *future*; :class:`StoreUnavailableError` when it takes longer than *timeout_s*."""
     started = time.monotonic()
     try:
-        return waiting.result(timeout_s)
+        return future.result(timeout_s)
     except TimeoutError:
-        waiting.cancel()
+        future.cancel()
         waited_ms = (time.monotonic() - started) * 1000
         raise StoreUnavailableError(f"the store has not committed within {waited_ms:.0f} ms") from None
