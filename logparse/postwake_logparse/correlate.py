@@ -181,11 +181,13 @@ class Correlator:
                 self._ids.stand_for(entry, message.id)
             entry.message = message
             if message.message_id is None and entry.message_id:  # the MTA gave it one after the milter had seen it
-                message.message_id = entry.message_id
-                self._transaction.execute(
-                    "UPDATE message SET message_id = ? WHERE id = ?", (entry.message_id, message.id)
-                )
+                self._name(message, entry.message_id)
         return entry.message
+
+    def _name(self, message: MessageRow, message_id: str) -> None:
+        message.message_id = message_id
+        if message.stored:
+            self._transaction.execute("UPDATE message SET message_id = ? WHERE id = ?", (message_id, message.id))
 
     def _numbered(self, number: int) -> MessageRow | None:
         """Return the message of that number, or what it was merged into; None if it was purged."""
@@ -259,6 +261,8 @@ class Correlator:
     def _adopt(self, entry: QueueEntry, message: MessageRow) -> None:
         """Let *entry*, a later hop, stand for *message*."""
         self._stand_for(entry, message)
+        if message.message_id is None and entry.message_id:
+            self._name(message, entry.message_id)
         # A row of its own, merged from the start, as the milter writes one for a stamp that it meets again: so the
         # message is found by its later queue IDs for ever.
         number = self._bulk.next_message
@@ -410,9 +414,14 @@ class Correlator:
 
     def _message_id(self, record: MessageId) -> None:
         entry = self._entry(record)
-        if entry.message is None and not record.resent:
-            entry.message_id = record.message_id or None
+        if record.resent or not record.message_id:
+            return
+        message = self._message(entry)
+        if message is None:
+            entry.message_id = record.message_id
             self._ids.touch(entry)
+        elif message.message_id is None:
+            self._name(message, record.message_id)
 
     def _queued(self, record: Queued) -> None:
         entry = self._entry(record)
@@ -622,6 +631,10 @@ class Correlator:
         """
         self._bulk.flush()
         transaction, execute = self._transaction, self._transaction.execute
+        for recipient, delivery in first.deliveries.items():
+            if delivery.state is State.SENT and recipient in last.deliveries:
+                self._take_back(first, delivery)  # to a filter that did not say under what queue ID
+        self._bulk.flush()
         kept, gone = (last, first) if last.tracked else (first, last)
         for message in (kept, gone):
             recount_events(transaction, message.cohort, -1)
@@ -636,9 +649,9 @@ class Correlator:
         kept.deliveries.clear()
         for delivery in after.values():
             asked = before.get((delivery.original_recipient or delivery.recipient).lower())
-            if asked is None and via.original_recipient is None and via in before.values():
+            if asked is None and via.original_recipient is None and via.state in _UNDECIDED and via in before.values():
                 asked = via
-            if asked is not None and asked.state in _UNDECIDED:
+            if asked is not None:
                 del before[asked.recipient.lower()]
                 row, other = (delivery, asked) if kept is last else (asked, delivery)
                 _join(row, asked, delivery)
