@@ -38,17 +38,35 @@ def rename(step: Any, number: int, shared: bool) -> Any:
     return replace(step, **changes)
 
 
+def paragraphs(story: str) -> list[str]:
+    """Return what a story says of each message, sorted."""
+    found: list[str] = []
+    for line in story.splitlines():
+        if line.startswith("  "):
+            found[-1] += f"\n{line}"
+        elif not line.startswith(("queue:", "- ")):
+            found.append(line)
+    return sorted(found)
+
+
+def expected_paragraphs(scenario: Any, number: int) -> list[str]:
+    """Return what the story of mail *number* says, with its own names."""
+    text = QUEUE_ID.sub(rf"A{number}A\1A0", scenario.expected)
+    return paragraphs(re.sub(r" id=(?=\S)", f" id=m{number}.", text))
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mixed_lines_in_any_blocks(
     postfix_scenarios: tuple[Any, ...],
     make_world: Make,
+    story: Callable[[Path], str],
     contents: Callable[[Path], Any],
     miscounted: Callable[[Path], Any],
     data: st.DataObject,
 ) -> None:
-    """However lines of several mails are mixed and read, the same rows, and true counts; so too when mails one after
-    another have the same queue IDs."""
+    """However lines of several mails are mixed and read, the same rows, true counts, and of each mail its own story;
+    the same rows and true counts, too, when mails one after another have the same queue IDs."""
     chosen = data.draw(st.lists(st.sampled_from(postfix_scenarios), min_size=2, max_size=4), "scenarios")
     shared = data.draw(st.booleans(), "shared queue IDs")
     mails = [[rename(step, number, shared) for step in one.steps] for number, one in enumerate(chosen, 1)]
@@ -62,3 +80,6 @@ def test_mixed_lines_in_any_blocks(
     other.run(steps, cuts=cuts, restarts=restarts)
     assert contents(other.path) == contents(whole.path)
     assert miscounted(whole.path) == {}
+    if not shared:
+        told = [text for number, one in enumerate(chosen, 1) for text in expected_paragraphs(one, number)]
+        assert paragraphs(story(whole.path)) == sorted(told)
