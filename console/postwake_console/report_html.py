@@ -20,7 +20,8 @@ MAX_LINES = 25
 """Lines of a table; what is left out is said."""
 
 _TITLES = {"sender_domain": "Sender domains", "tag": "Tags", "recipient_domain": "Recipient domains"}
-_WHO = ("human", "unknown", "machine")
+_WHO = {"human": 1, "unknown": 2, "machine": 4}
+"""Who, and the colour: machines are grey."""
 
 _STYLE = """
 :root{color-scheme:light dark;--text:#1c2430;--soft:#5b6675;--line:#d9dee5;--back:#fff;--card:#f5f7fa;
@@ -36,7 +37,8 @@ h1{font-size:1.5em;margin:0}h2{font-size:1.15em;margin:2em 0 .5em}p.soft,td.soft
 .down{color:var(--down)!important}
 table{border-collapse:collapse;width:100%;font-size:.93em}th,td{padding:.32em .5em;text-align:right;
 border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:500}
-th:first-child,td:first-child,td.text,th.text{text-align:left;overflow-wrap:anywhere}
+td{white-space:nowrap}th:first-child,td:first-child,td.text,th.text{text-align:left;overflow-wrap:anywhere;
+white-space:normal}td:first-child{min-width:9em}
 caption{text-align:left;padding:.3em 0}
 .scroll{overflow-x:auto}svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--soft)}.grid{stroke:var(--line)}
 .c1{fill:var(--c1)}.c2{fill:var(--c2)}.c3{fill:var(--c3)}.c4{fill:var(--c4)}.s1,.s2,.s3{fill:none;stroke-width:2}
@@ -181,15 +183,15 @@ def _plots(data: ReportData) -> str:
         return 100 * part / whole if whole else None
 
     states = (
-        Series("sent", [_sent(report) for report in reports]),
-        Series("on their way", [_waiting(report) for report in reports]),
-        Series("bounced", [_bounced(report) for report in reports]),
-        Series("deleted", [report.states.get("deleted", 0) for report in reports]),
+        Series("sent", [_sent(report) for report in reports], 1),
+        Series("on their way", [_waiting(report) for report in reports], 2),
+        Series("bounced", [_bounced(report) for report in reports], 3),
+        Series("deleted", [report.states.get("deleted", 0) for report in reports], 4),
     )
     rates = (
-        Series("opened", [rate(_engaged(report, "opened_human"), _sent(report)) for report in reports]),
-        Series("clicked", [rate(_engaged(report, "clicked_human"), _sent(report)) for report in reports]),
-        Series("bounced", [rate(_bounced(report), report.recipients) for report in reports]),
+        Series("opened", [rate(_engaged(report, "opened_human"), _sent(report)) for report in reports], 1),
+        Series("clicked", [rate(_engaged(report, "clicked_human"), _sent(report)) for report in reports], 2),
+        Series("bounced", [rate(_bounced(report), report.recipients) for report in reports], 3),
     )
     parts = [
         f"<h2>Delivery, by {unit} of acceptance</h2>",
@@ -198,7 +200,10 @@ def _plots(data: ReportData) -> str:
         f"<figure>{lines('Rates of opening, clicking and bouncing', labels, rates, _percentage)}</figure>",
     ]
     for kind, title in (("opened", "Opens"), ("clicked", "Clicks")):
-        hits = [Series(who, [report.hits.get(f"{kind}.{who}", 0) for report in reports]) for who in _WHO]
+        hits = [
+            Series(who, [report.hits.get(f"{kind}.{who}", 0) for report in reports], colour)
+            for who, colour in _WHO.items()
+        ]
         parts += [
             f"<h2>{title}, by {unit} they happened in, and by who</h2>",
             f"<figure>{stacked_bars(title, labels, hits, _axis)}</figure>",

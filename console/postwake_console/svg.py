@@ -23,27 +23,30 @@ class Series(NamedTuple):
 
     name: str
     values: Sequence[float | None]
+    colour: int
+    """The number of its colour in the page's style."""
 
 
 def nice_ceiling(value: float) -> float:
-    """Return the round number (1, 2, 2.5 or 5 times a power of ten) that *value* fits under; 1 for nothing."""
+    """Return the round number that *value* fits under and whose quarters are round, too; 1 for nothing."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if value <= step * power * (1 + 1e-9))
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if value <= step * power * (1 + 1e-9))
 
 
 def stacked_bars(title: str, labels: Sequence[str], series: Sequence[Series], show: Callable[[float], str]) -> str:
     """Return an SVG of one bar a label, the series on top of one another."""
     totals = [sum(item.values[n] or 0 for item in series) for n in range(len(labels))]
-    top = nice_ceiling(max(totals, default=0))
+    most = max(totals, default=0)
+    top = nice_ceiling(most) if most > 8 else 8.0 if most > 4 else 4.0  # counts: no halves on the axis
     step = _INNER_WIDTH / max(1, len(labels))
     width = max(1.0, min(step * 0.8, 60.0))
     parts = []
     for number, label in enumerate(labels):
         x = LEFT + step * (number + 0.5) - width / 2
         y = float(TOP + _INNER_HEIGHT)
-        for colour, item in enumerate(series, 1):
+        for item in series:
             value = item.values[number] or 0
             height = _INNER_HEIGHT * value / top
             if not height:
@@ -51,7 +54,7 @@ def stacked_bars(title: str, labels: Sequence[str], series: Sequence[Series], sh
             y -= height
             text = escape(f"{label}: {item.name} {show(value)}")
             parts.append(
-                f'<rect class="c{colour}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">'
+                f'<rect class="c{item.colour}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">'
                 f"<title>{text}</title></rect>"
             )
     return _frame(title, labels, top, show, parts) + _legend(series)
@@ -62,7 +65,7 @@ def lines(title: str, labels: Sequence[str], series: Sequence[Series], show: Cal
     top = nice_ceiling(max((value or 0 for item in series for value in item.values), default=0))
     step = _INNER_WIDTH / max(1, len(labels))
     parts = []
-    for colour, item in enumerate(series, 1):
+    for item in series:
         path, pen_down = [], False
         for number, value in enumerate(item.values):
             if value is None:
@@ -72,8 +75,10 @@ def lines(title: str, labels: Sequence[str], series: Sequence[Series], show: Cal
             path.append(f"{'L' if pen_down else 'M'}{x:.1f} {y:.1f}")
             pen_down = True
             text = escape(f"{labels[number]}: {item.name} {show(value)}")
-            parts.append(f'<circle class="c{colour}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{text}</title></circle>')
-        parts.insert(0, f'<path class="s{colour}" d="{" ".join(path)}"/>' if path else "")
+            parts.append(
+                f'<circle class="c{item.colour}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{text}</title></circle>'
+            )
+        parts.insert(0, f'<path class="s{item.colour}" d="{" ".join(path)}"/>' if path else "")
     return _frame(title, labels, top, show, parts) + _legend(series)
 
 
@@ -96,7 +101,7 @@ def _frame(title: str, labels: Sequence[str], top: float, show: Callable[[float]
 def _legend(series: Sequence[Series]) -> str:
     items = (
         '<span><svg class="key" viewBox="0 0 10 10" aria-hidden="true">'
-        f'<rect class="c{colour}" width="10" height="10"/></svg> {escape(item.name)}</span>'
-        for colour, item in enumerate(series, 1)
+        f'<rect class="c{item.colour}" width="10" height="10"/></svg> {escape(item.name)}</span>'
+        for item in series
     )
     return f'<p class="legend">{" ".join(items)}</p>'
