@@ -85,7 +85,7 @@ def commands_in(line: str) -> Iterator[tuple[str, ...]]:
                 call = None
             else:
                 call.append(word)
-        elif start and Path(word).name == "postwake" and "." not in word:
+        elif start and (word == "postwake" or re.fullmatch(r"/[\w./-]*bin/postwake", word)):
             call = []
         elif word not in ("sudo", "-u") and not (number and words[number - 1] == "-u") and "=" not in word:
             start = False
