@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -70,3 +72,53 @@ def test_unix_socket(
         process.kill()
         process.wait()
     assert past.stored() == dict.fromkeys(range(50), 1)
+
+
+REMOTE = Path("/lib/systemd/systemd-journal-remote")
+
+
+@pytest.mark.skipif(
+    not REMOTE.exists() or shutil.which("journalctl") is None,
+    reason="needs journalctl and systemd-journal-remote (which writes a journal from an export)",
+)
+def test_journal(past: Any, start: Callable[..., Any], make_mail: Callable[[int], bytes], tmp_path: Path) -> None:
+    """The real journalctl feeds the store; after kill -9 the next process goes on behind journald's own cursor."""
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    wrapper = tmp_path / "bin" / "journalctl"  # the service reads the machine's journal: this leads it to ours
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("journalctl")} --directory={journal} "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
+    at_us = 1_795_325_400_000_000
+
+    def write(number: int, *mails: int) -> None:
+        entries = b""
+        for mail in mails:
+            for index, line in enumerate(make_mail(mail).splitlines()):
+                tag, _, message = line[19:].partition(b"[7]: ")
+                fields = (
+                    f"__REALTIME_TIMESTAMP={at_us + mail * 1000 + index}\n__MONOTONIC_TIMESTAMP={mail * 1000 + index}\n"
+                    f"_BOOT_ID=5a1d8b1c2e3f4a5b8c7d6e5f4a3b2c1d\n_HOSTNAME=mx\nSYSLOG_FACILITY=2\nSYSLOG_PID=7\n"
+                    f"SYSLOG_IDENTIFIER={tag.decode()}\nMESSAGE={message.decode()}\n\n"
+                )
+                entries += fields.encode()
+        (tmp_path / "export").write_bytes(entries)
+        target = journal / f"system@{number}.journal"
+        subprocess.run([REMOTE, f"--output={target}", tmp_path / "export"], check=True, capture_output=True)
+
+    write(1, *range(20))
+    process = start('source = "journal"\n', env=environment)
+    try:
+        wait_for(lambda: len(past.stored()) == 20, process)
+    finally:
+        process.kill()
+        process.wait()
+    write(2, *range(20, 30))
+    process = start('source = "journal"\n', env=environment)
+    try:
+        wait_for(lambda: len(past.stored()) == 30, process)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert past.stored() == dict.fromkeys(range(30), 1)
