@@ -55,7 +55,7 @@ def expected_paragraphs(scenario: Any, number: int) -> list[str]:
     return paragraphs(re.sub(r" id=(?=\S)", f" id=m{number}.", text))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mixed_lines_in_any_blocks(
     postfix_scenarios: tuple[Any, ...],
