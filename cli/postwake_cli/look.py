@@ -162,7 +162,7 @@ def report(
         if unclassified:
             rows = queries.unclassified_replies(connection)
             ndjson(rows) if as_json else table(
-                ("n", "reply"), [(row["n"], row["text"]) for row in rows], frozenset({0})
+                ("n", "reply"), [(row["n"], row["example"]) for row in rows], frozenset({0})
             )
             return
         found = queries.report(connection, since_us, until_us, (by or "all").replace("-", "_"))
@@ -217,7 +217,7 @@ def _print_report(found: queries.Report, replies: list[dict[str, Any]]) -> None:
     )
     if replies:
         click.echo("\nWhat refused mail said, most often first:")
-        rows = [(row["n"], row["kind"], row["category"], row["text"]) for row in replies]
+        rows = [(row["n"], row["kind"], row["category"], row["example"]) for row in replies]
         table(("n", "kind", "category", "reply"), rows, frozenset({0}))
 
 

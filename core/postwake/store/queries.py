@@ -238,12 +238,17 @@ def _add(found: Report, basis: str, measure: str, n: int) -> None:
 
 
 def worst_replies(connection: sqlite3.Connection, since_us: int, until_us: int, limit: int = 10) -> list[Row]:
-    """Return the commonest replies of failed attempts in a period, with their verdicts and counts."""
+    """Return the commonest replies of failed attempts in a period, with their verdicts and counts.
+
+    ``text`` is what they have in common, ``example`` the newest as it was said: what varies can be most of a reply.
+    """
     rows = connection.execute(
-        "SELECT reply.text, reply.code, reply.dsn, reply.kind, reply.fault, reply.category, reply.provider, reply.rule, n"
-        " FROM (SELECT reply, count(*) AS n FROM event INDEXED BY event_failed"
-        f"  WHERE type IN ({_FAILED}) AND at_us >= ? AND at_us < ? AND reply IS NOT NULL GROUP BY reply) AS failed"
-        " JOIN reply ON reply.id = failed.reply ORDER BY n DESC, reply.id LIMIT ?",
+        "SELECT reply.text, replace(reply.text, '{}', coalesce(latest.reply_part, '{}')) AS example, reply.code, reply.dsn,"
+        " reply.kind, reply.fault, reply.category, reply.provider, reply.rule, n"
+        " FROM (SELECT reply, count(*) AS n, max(id) AS latest FROM event INDEXED BY event_failed"
+        f"  WHERE type IN ({_FAILED}) AND at_us >= ? AND at_us < ? AND reply IS NOT NULL GROUP BY reply"
+        "  ORDER BY n DESC, reply LIMIT ?) AS failed"
+        " JOIN reply ON reply.id = failed.reply JOIN event AS latest ON latest.id = failed.latest ORDER BY n DESC, reply.id",
         (since_us, until_us, limit),
     )
     return [dict(row) for row in rows]
@@ -252,10 +257,11 @@ def worst_replies(connection: sqlite3.Connection, since_us: int, until_us: int, 
 def unclassified_replies(connection: sqlite3.Connection, limit: int = 100) -> list[Row]:
     """Return the replies of failed attempts that no rule knew, commonest first."""
     rows = connection.execute(
-        "SELECT reply.text, sum(failed.n) AS n FROM (SELECT reply, count(*) AS n FROM event INDEXED BY event_failed"
+        "SELECT reply.text, replace(reply.text, '{}', coalesce(latest.reply_part, '{}')) AS example, sum(failed.n) AS n,"
+        " max(failed.latest) FROM (SELECT reply, count(*) AS n, max(id) AS latest FROM event INDEXED BY event_failed"
         f"  WHERE type IN ({_FAILED}) GROUP BY reply) AS failed"
-        " JOIN reply ON reply.id = failed.reply WHERE reply.category = 'unclassified'"
-        " GROUP BY reply.text ORDER BY 2 DESC, reply.text LIMIT ?",
+        " JOIN reply ON reply.id = failed.reply JOIN event AS latest ON latest.id = failed.latest"
+        " WHERE reply.category = 'unclassified' GROUP BY reply.text ORDER BY 3 DESC, reply.text LIMIT ?",
         (limit,),
     )
-    return [dict(row) for row in rows]
+    return [{"text": row["text"], "example": row["example"], "n": row["n"]} for row in rows]

@@ -16,7 +16,7 @@ from postwake.events import EventType, State, Who
 from postwake.store import queries
 from postwake.store.bulk import Bulk
 from postwake.store.connection import WriteLock, open_reader, open_writer
-from postwake.store.dictionary import StoredReply
+from postwake.store.dictionary import StoredReply, cut_variable
 from postwake.store.rollup import Rollup
 from postwake.store.transaction import Transactions
 
@@ -186,6 +186,25 @@ def test_worst_replies(store: Path, reader: Any, noon_us: int) -> None:
     assert found == [("odd", 2), ("spam", 1)]
     assert queries.worst_replies(reader, noon_us + 4, noon_us + 10) == []
     assert [(row["text"], row["n"]) for row in queries.unclassified_replies(reader)] == [("odd", 3)]
+
+
+def test_replies_are_shown_as_they_were_said(store: Path, reader: Any, noon_us: int) -> None:
+    """A reply whose first and last words vary is stored as little more than its frame: the example has the words."""
+    said = (
+        "host mx.example.net[192.0.2.8] said: 554 5.7.1 blocked using zen.example; see 192.0.2.9 (in reply to RCPT TO)"
+    )
+    text, part = cut_variable(said)
+    transactions = Transactions(open_writer(store), WriteLock(store))
+    with transactions.begin() as transaction:
+        number = transaction.replies.id(StoredReply(text, 554, category="unclassified"))
+        bulk = Bulk(transaction)
+        bulk.new_event(noon_us, EventType.BOUNCED, None, reply=number, reply_part="another")
+        bulk.new_event(noon_us, EventType.BOUNCED, None, reply=number, reply_part=part)
+        bulk.flush()
+    transactions.close()
+    assert "blocked" not in text
+    for found in (queries.worst_replies(reader, noon_us, noon_us + 1), queries.unclassified_replies(reader)):
+        assert [(row["text"], row["example"], row["n"]) for row in found] == [(text, said, 2)]
 
 
 def test_states_cover_the_vocabulary(apply: Make, accepted: Make, ask: Ask) -> None:
