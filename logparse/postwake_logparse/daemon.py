@@ -23,8 +23,8 @@ import logging
 import os
 import threading
 import time
-from functools import lru_cache
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from postwake import config as configuration

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 
 from postwake.config import LogParse
@@ -15,6 +17,9 @@ from postwake_logparse.source_file import FileSource
 from postwake_logparse.source_journal import JournalSource
 from postwake_logparse.source_stream import StreamSource, socket_source, stdin_source
 from postwake_logparse.stamp import StampReader
+
+_FIRST_PASSED_FD = 3
+"""SD_LISTEN_FDS_START."""
 
 BLOCK_BYTES = 128 * 1024
 """Some thousand lines: under 20 ms of write lock, so that the other services are not kept waiting."""
@@ -31,12 +36,20 @@ def open_source(
     if settings.source == "journal":
         return JournalSource(cursor, start=settings.start, identifiers=settings.journal_identifiers)
     if settings.source == "socket":
-        return socket_source(settings.listen, cursor, datagram=settings.listen_type == "datagram")
+        datagram = settings.listen_type == "datagram"
+        return socket_source(settings.listen, cursor, datagram=datagram, listener=activated_socket())
     if settings.source == "stdin":
         return stdin_source(cursor)
     return FileSource(
         settings.path, cursor, start=settings.start, archive_dirs=settings.archive_dirs, ingested=ingested
     )
+
+
+def activated_socket() -> socket.socket | None:
+    """Return the socket that systemd opened for this process (sd_listen_fds(3)), None if it did not."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    return socket.socket(fileno=_FIRST_PASSED_FD)
 
 
 def source_name(settings: LogParse) -> str:

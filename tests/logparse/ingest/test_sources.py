@@ -122,3 +122,37 @@ def test_journal(past: Any, start: Callable[..., Any], make_mail: Callable[[int]
         process.terminate()
         process.wait(20)
     assert past.stored() == dict.fromkeys(range(30), 1)
+
+
+def test_socket_that_systemd_opened(past: Any, make_mail: Callable[[int], bytes], tmp_path: Path) -> None:
+    """A passed socket is used, keeps what came before the start, and its file is left to systemd."""
+    path = tmp_path / "log.sock"
+    configuration = tmp_path / "postwake.toml"
+    configuration.write_text(
+        f'[store]\npath = "{past.store}"\n[tracking]\nurl = "https://t.example.org"\n[metrics]\nlogparse = ""\n'
+        f'[logparse]\ntimezone = "UTC"\nsource = "socket"\nlisten = "{path}"\n'
+    )
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        listener.bind(str(path))
+        for line in make_mail(7).splitlines():
+            sender.sendto(b"<22>" + line, str(path))
+        # What systemd does between fork and exec.
+        passing = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3, inheritable=True);"
+            " os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); os.execv(sys.argv[2], sys.argv[2:])"
+        )
+        service = [sys.executable, "-m", "postwake_cli", "--config", str(configuration), "logparse"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", passing, str(listener.fileno()), *service], pass_fds=[listener.fileno()]
+        )
+        try:
+            wait_for(lambda: len(past.stored()) == 1, process)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+        assert path.exists()
