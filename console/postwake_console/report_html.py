@@ -28,17 +28,17 @@ _STYLE = """
 --c1:#2f7fb8;--c2:#c9a227;--c3:#c0392b;--c4:#9aa5b1;--up:#1d7a45;--down:#b03024}
 @media (prefers-color-scheme:dark){:root{--text:#e4e8ee;--soft:#9aa6b5;--line:#37414e;--back:#161b22;--card:#1f2630;
 --c1:#5aa9e0;--c2:#e0bf55;--c3:#e57368;--c4:#6f7b89;--up:#62c48d;--down:#ef8277}}
-body{font:15px/1.45 system-ui,sans-serif;color:var(--text);background:var(--back);max-width:960px;margin:2em auto;
+body{font:15px/1.45 system-ui,sans-serif;color:var(--text);background:var(--back);max-width:1040px;margin:2em auto;
 padding:0 1em}
 h1{font-size:1.5em;margin:0}h2{font-size:1.15em;margin:2em 0 .5em}p.soft,td.soft,caption{color:var(--soft)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.7em;margin:1.2em 0}
 .card{background:var(--card);border-radius:6px;padding:.7em .9em}.card b{display:block;font-size:1.5em;font-weight:600}
 .card span{color:var(--soft);font-size:.88em;display:block}.up{color:var(--up)!important}
 .down{color:var(--down)!important}
-table{border-collapse:collapse;width:100%;font-size:.93em}th,td{padding:.32em .5em;text-align:right;
+table{border-collapse:collapse;width:100%;font-size:.93em}th,td{padding:.32em .45em;text-align:right;
 border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:500}
-td{white-space:nowrap}th:first-child,td:first-child,td.text,th.text{text-align:left;overflow-wrap:anywhere;
-white-space:normal}td:first-child{min-width:9em}
+td{white-space:nowrap}th:first-child,td:first-child,td.text,th.text{text-align:left}
+td:first-child{min-width:9em;overflow-wrap:anywhere;white-space:normal}
 caption{text-align:left;padding:.3em 0}
 .scroll{overflow-x:auto}svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--soft)}.grid{stroke:var(--line)}
 .c1{fill:var(--c1)}.c2{fill:var(--c2)}.c3{fill:var(--c3)}.c4{fill:var(--c4)}.s1,.s2,.s3{fill:none;stroke-width:2}
@@ -227,6 +227,8 @@ def _table(
 
 
 _HEAD = ("recipients", "sent", "bounced", "", "on the way", "opened", "", "clicked", "", "unsubscribed")
+_HEAD_DELIVERY = 5
+"""So many of them are about delivery: who of a recipient domain opened what is not counted."""
 
 
 def _row(report: Report) -> list[str]:
@@ -252,16 +254,17 @@ def _lines_table(name: str, found: Sequence[Line]) -> str:
         return ""
     left_out = sum(1 for line in found if line.now.recipients) - len(shown)
     caption = f"The {MAX_LINES} with most recipients; {_count(left_out)} more are left out." if left_out else ""
+    columns = _HEAD_DELIVERY if name == "recipient_domain" else len(_HEAD)
     rows = [
         [
             _text(line.key),
-            *_row(line.now),
+            *_row(line.now)[:columns],
             _change(line.now.recipients, line.before.recipients),
             _points((_bounced(line.now), line.now.recipients), (_bounced(line.before), line.before.recipients)),
         ]
         for line in shown
     ]
-    head = ("", *_HEAD, "recipients, trend", "bounced, trend")
+    head = ("", *_HEAD[:columns], "recipients, trend", "bounced, trend")
     return f"<h2>{_TITLES[name]}</h2>\n" + _table(caption, head, rows)
 
 

@@ -114,18 +114,19 @@ def test_numbers_are_the_reports(run: Any, tmp_path: Path) -> None:
 def test_tables_are_the_reports(by: str, heading: str, run: Any, week: str) -> None:
     """Each line of a table has the counts of `report --by … --json`, and none is missing."""
     said = json.loads(run(*WEEK, "--by", by, "--json").stdout)
-    shown = {row[0]: tuple(map(int, (row[1], row[2], row[3], row[6], row[8]))) for row in table(parse(week), heading)}
+    columns = (1, 2, 3) if by == "recipient-domain" else (1, 2, 3, 6, 8)
+    shown = {row[0]: tuple(int(row[column]) for column in columns) for row in table(parse(week), heading)}
 
-    assert shown == {
-        "".join(char if char.isprintable() else "\ufffd" for char in key): (
-            value["recipients"],
-            value["states"].get("sent", 0),
-            value["states"].get("bounced", 0) + value["states"].get("expired", 0),
-            value["engaged"].get("opened_human", 0),
-            value["engaged"].get("clicked_human", 0),
-        )
-        for key, value in said.items()
-    }
+    def counts(value: dict[str, Any]) -> tuple[int, ...]:
+        states, engaged = value["states"], value["engaged"]
+        bounced = states.get("bounced", 0) + states.get("expired", 0)
+        found = (value["recipients"], states.get("sent", 0), bounced)
+        return (*found, engaged.get("opened_human", 0), engaged.get("clicked_human", 0))[: len(columns)]
+
+    def printable(key: str) -> str:
+        return "".join(char if char.isprintable() else "\ufffd" for char in key)
+
+    assert shown == {printable(key): counts(value) for key, value in said.items()}
 
 
 def test_days_add_up(week: str) -> None:
