@@ -3,7 +3,7 @@
 
     PYTHONPATH=lab .venv/bin/python bench/milter_split.py [--recipients 3] [--messages 200]
 
-Counted from the first message sent to the empty queue, milter on, next hop Postfix's own discard. Needs root and postfix.
+Counted from the first message sent to the empty queue; milter on, next hop Postfix's own discard. Needs root, postfix.
 """
 
 from __future__ import annotations

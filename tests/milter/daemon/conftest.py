@@ -233,17 +233,18 @@ def make_daemon() -> Iterator[Callable[..., Daemon]]:
     """Start daemons that are stopped at the end; a UNIX socket's path must be short, so not under pytest's own."""
     daemons: list[Daemon] = []
 
-    def make(**options: Any) -> Daemon:
+    def make(*, started: bool = True, **options: Any) -> Daemon:
         daemon = Daemon(Path(tempfile.mkdtemp(prefix="pw-")), **options)
         daemons.append(daemon)
-        daemon.start()
+        if started:
+            daemon.start()
         return daemon
 
     yield make
     for daemon in daemons:
-        if daemon.process is not None and daemon.process.poll() is None:
+        if daemon.process is not None:
             daemon.stop()
-        print(daemon.log.read_text(errors="replace")[-3000:])
+            print(daemon.log.read_text(errors="replace")[-3000:])
         shutil.rmtree(daemon.directory, ignore_errors=True)
 
 

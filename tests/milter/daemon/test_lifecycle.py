@@ -163,9 +163,7 @@ def test_wrong_configuration(
     make_daemon: Callable[..., Any], options: dict[str, str], status: int, complaint: bytes
 ) -> None:
     """A wrong configuration is fatal at start, named, with exit status 78."""
-    daemon = make_daemon()
-    daemon.stop()
-    daemon.configure(**options)
+    daemon = make_daemon(started=False, **options)
     done = subprocess.run(
         [sys.executable, "-m", "postwake_cli", "--config", str(daemon.config), "milter"],
         capture_output=True,
