@@ -14,7 +14,7 @@ from postwake.store import queries
 from postwake.store.accepted import MERGES
 from postwake.store.bulk import Bulk
 from postwake.store.connection import open_reader
-from postwake.store.counting import Cohort, count_delivery, count_event, count_message
+from postwake.store.counting import count_event
 from postwake.store.dictionary import StoredReply
 from postwake.store.transaction import Transactions
 
@@ -30,16 +30,13 @@ def log_says(transactions: Transactions, noon_us: int) -> Callable[..., int]:
     def write(queue_id: str, states: dict[str, State], at_us: int = noon_us, originals: dict[str, str] | None = None):
         with transactions.begin() as transaction:
             bulk = Bulk(transaction)
-            row = bulk.new_message(Cohort(0, at_us, Direction.OUTBOUND, "bounce.example.com", ""))
+            row = bulk.new_message(at_us, Direction.OUTBOUND, "bounce.example.com")
             row.queue_id = queue_id
-            count_message(transaction.rollup, row.cohort)
             bulk.new_event(at_us, EventType.ACCEPTED, row.id)
-            count_event(transaction.rollup, at_us, "accepted", row.cohort)
             for recipient, state in states.items():
                 delivery = bulk.new_delivery(row, recipient, at_us)
                 delivery.state = state
                 delivery.original_recipient = (originals or {}).get(recipient)
-                count_delivery(transaction.rollup, row.cohort, recipient, state)
                 if state in (State.SENT, State.BOUNCED):
                     kind = EventType[state.name]
                     reply = (
