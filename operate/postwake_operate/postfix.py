@@ -11,6 +11,21 @@ from postwake.errors import UnavailableError
 from postwake_operate import milter_list
 from postwake_operate.milter_list import Milter
 
+_NAMES = (
+    "config_directory",
+    "queue_directory",
+    "mail_owner",
+    "smtpd_milters",
+    "non_smtpd_milters",
+    "milter_default_action",
+    "multi_instance_directories",
+    "maillog_file",
+    "enable_long_queue_ids",
+    "mynetworks",
+    "myhostname",
+    "mydomain",
+)
+"""What we ask for. Not everything: some defaults make postconf wait for a name server."""
 _SBIN = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 
 
@@ -35,7 +50,7 @@ class Postfix:
     def __init__(self, config: Path | None = None) -> None:
         """Ask postconf for everything once; :class:`UnavailableError` if there is no Postfix or it refuses."""
         self._given = config
-        self._settings = self._read("-x")
+        self._settings = self._read("-x", *_NAMES)
         self.config = Path(self.setting("config_directory"))
         self.queue = Path(self.setting("queue_directory"))
         self.main_cf = (self.config / "main.cf").resolve()
@@ -47,8 +62,8 @@ class Postfix:
         return self._given is None
 
     def setting(self, name: str) -> str:
-        """Return the value that main.cf (or the default) gives *name*, references expanded; empty if there is none."""
-        return self._settings.get(name, "")
+        """Return the value that main.cf (or the default) gives *name*, one of ours, references expanded."""
+        return self._settings[name]
 
     def milters(self, parameter: str) -> list[Milter]:
         """Return the milters of ``smtpd_milters`` or ``non_smtpd_milters``."""

@@ -89,6 +89,8 @@ class Beside:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command with our configuration and this Postfix."""
+        # Postfix's programs wait until a main.cf is some seconds old, so as not to read one that is being written.
+        os.utime(self.main_cf, (1_700_000_000, 1_700_000_000))
         line = ["--config", str(self.config), *arguments]
         if arguments[0] in ("setup", "check"):
             line += ["--postfix-config", str(self.postfix.config)]
