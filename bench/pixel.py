@@ -182,7 +182,8 @@ def start_peers(directory: Path) -> dict[str, tuple[int, subprocess.Popen]]:
     }
     (directory / "nginx.conf").write_text(
         f"daemon off; pid {directory}/nginx.pid; error_log /dev/null; worker_processes 1; events {{}}\n"
-        f"http {{ access_log off; keepalive_requests 1000000000; server {{ listen 127.0.0.1:{nginx}; location / {{ empty_gif; }} }} }}\n"
+        f"http {{ access_log off; keepalive_requests 1000000000;\n"
+        f"server {{ listen 127.0.0.1:{nginx}; location / {{ empty_gif; }} }} }}\n"
     )
     processes["nginx"] = nginx, subprocess.Popen(["nginx", "-c", directory / "nginx.conf"], stderr=subprocess.DEVNULL)
     for port, _ in processes.values():

@@ -122,7 +122,9 @@ def apply_hits(transaction: Transaction, hits: Sequence[Hit]) -> None:
 
 def _find(transaction: Transaction, hits: Sequence[Hit]) -> dict[tuple[bytes, int], _Reader]:
     """Return what the store has of each (tracking ID, recipient); make messages that are not there yet."""
-    first = {(hit.tracking_id, hit.recipient): hit for hit in reversed(hits)}
+    first: dict[tuple[bytes, int], Hit] = {}
+    for hit in hits:
+        first.setdefault((hit.tracking_id, hit.recipient), hit)
     keys = list(first)
     asked = (_json([recipient for _, recipient in keys]), b"".join([tracking_id for tracking_id, _ in keys]))
     (found,) = transaction.execute(_FIND, asked).fetchone()
