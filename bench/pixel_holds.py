@@ -5,7 +5,8 @@
 The real server, a real client, and beside them a process that commits milter rows one at a time and one that commits
 log events 500 at a time. ``lock``: another process sits on the store's lock in the middle; ``kill``: the server is
 killed with SIGKILL in the middle and started again. At the end every answered hit must be in the store, once.
-Prints rates, latencies, and the worker's memory at the beginning and the end. Exit status 1 if anything is missing, double, or 5xx.
+Prints rates, latencies, and the worker's memory at the beginning and the end. Exit status
+1 if anything is missing, double, or 5xx.
 """
 
 from __future__ import annotations
