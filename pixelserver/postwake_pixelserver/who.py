@@ -212,7 +212,7 @@ def parse_networks(text: str, origin: str) -> list[NetworkRule]:
 
 
 def read_rules(own_networks: Path | None = None, own_agents: Path | None = None) -> Rules:
-    """Read the shipped rules and, tried before them, the administrator's; :class:`ConfigError` if those are unusable."""
+    """Read our rules and, tried before them, the administrator's; :class:`ConfigError` if those are unusable."""
     package = resources.files("postwake_pixelserver")
     agents = parse_agents(_read(own_agents), str(own_agents)) if own_agents else []
     agents += parse_agents((package / "agents.toml").read_text(encoding="utf-8"), "agents.toml")
