@@ -31,7 +31,7 @@ from postwake.store.counting import (
     load_cohort,
     recount_events,
 )
-from postwake.store.schema import HOUR_US
+from postwake.store.schema import DAY_US, HOUR_US
 from postwake.store.transaction import Transaction
 from postwake_logparse.outcome import Outcomes
 from postwake_logparse.queue_ids import QueueEntry, QueueIds
@@ -197,7 +197,8 @@ class Correlator:
         self._bulk.flush()
         execute = self._transaction.execute
         row = execute(
-            "SELECT merged_into, queue_id, message_id, sender, tracking_id IS NOT NULL FROM message WHERE id = ?",
+            "SELECT merged_into, queue_id, message_id, sender, tracking_id IS NOT NULL, recipients FROM message"
+            " WHERE id = ?",
             (number,),
         ).fetchone()
         if row is None:
@@ -206,6 +207,7 @@ class Correlator:
             return self._numbered(row[0])
         message = MessageRow(number, load_cohort(self._transaction, number), stored=True)
         message.queue_id, message.message_id, message.sender, message.tracked = row[1], row[2], row[3], bool(row[4])
+        message.recipients = row[5]
         for fields in execute(
             "SELECT id, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us, last_attempt_us,"
             " last_event FROM delivery WHERE message = ? ORDER BY id",
@@ -613,6 +615,8 @@ class Correlator:
         if after is not None and after is not message:
             if after.tracked and message.tracked:
                 return None  # two mails, each with a stamp of its own
+            if self._holds_part_of(after, message) and delivery.recipient.lower() in after.deliveries:
+                return self._split_off(message, after, delivery)
             delivery = self._merge(message, after, delivery)
         elif after is None:
             assert after_entry is not None
@@ -679,6 +683,53 @@ class Correlator:
         recount_events(transaction, kept.cohort, 1)
         return via
 
+    @staticmethod
+    def _holds_part_of(last: MessageRow, first: MessageRow) -> bool:
+        """Return whether the milter saw, under *last*, only some of the recipients that *first* was queued for.
+
+        That is how mail is split for the milter (contrib/postfix/main.cf.split): each part has a tracking ID of its own
+        and is a message of its own.
+        """
+        return last.tracked and not first.tracked and (first.recipients or 0) > len(last.deliveries)
+
+    def _split_off(self, first: MessageRow, last: MessageRow, via: DeliveryRow) -> DeliveryRow:
+        """Move the delivery *via* of *first* to *last*, the part of the mail that it went on in; return it there."""
+        self._bulk.flush()
+        transaction, execute = self._transaction, self._transaction.execute
+        if via.state is State.SENT:
+            self._take_back(first, via)
+            self._bulk.flush()
+        row = last.deliveries[via.recipient.lower()]
+        for message in (first, last):
+            recount_events(transaction, message.cohort, -1)
+        self._bulk.uncount(via)
+        self._bulk.uncount(row)
+        _join(row, via, row)
+        execute("UPDATE event SET message = ?, delivery = ? WHERE delivery = ?", (last.id, row.id, via.id))
+        execute("DELETE FROM delivery WHERE id = ?", (via.id,))
+        del first.deliveries[via.recipient.lower()]
+        self._bulk.touch(row)
+        self._bulk.flush()
+        for message in (first, last):
+            recount_events(transaction, message.cohort, 1)
+        return row
+
+    def _dissolve(self, message: MessageRow) -> None:
+        """Let a message that was split to its last recipient be part of one of the messages it was split into."""
+        self._bulk.flush()
+        day = message.cohort.at_us // DAY_US
+        row = self._transaction.execute(
+            "SELECT id FROM message WHERE at_us / 86400000000 IN (?, ?, ?) AND message_id = ?"
+            " AND message_id IS NOT NULL AND tracking_id IS NOT NULL AND merged_into IS NULL AND abs(at_us - ?) < ? ORDER BY id LIMIT 1",
+            (day - 1, day, day + 1, message.message_id, message.cohort.at_us, HANDED_OVER_WITHIN_US),
+        ).fetchone()
+        if row is None:
+            return
+        recount_events(self._transaction, message.cohort, -1)
+        count_message(self._rollup, message.cohort, -1)
+        self._transaction.execute("UPDATE message SET merged_into = ? WHERE id = ?", (row[0], message.id))
+        self._messages.pop(message.id, None)
+
     def _queue_expired(self, record: QueueExpired) -> None:
         entry, message = self._message_of(record, record.sender)
         reply, category, kind = self._outcomes.expired(record.forced)
@@ -738,6 +789,8 @@ class Correlator:
             if len(self._ids.standing[message.id]) == 1:
                 self._account_for_rest(message, record.at_us)
             self._note_removed(message, record.at_us)
+            if not message.deliveries and not message.tracked and (message.recipients or 0) > 1:
+                self._dissolve(message)
         self._close(entry)
 
     def _note_removed(self, message: MessageRow, at_us: int) -> None:

@@ -103,16 +103,16 @@ def test_split(make_world: Callable[..., World], send: Any, ask: Any) -> None:
     recipients = ["ada@accept.test", "bo@accept.test", "cy@accept.test"]
 
     send(world, (mails.newsletter(1, "all@accept.test"), recipients))
-    world.services.settle("SELECT count(DISTINCT recipient) FROM deliveries WHERE state = 'sent'", 3)
-    world.services.settle("SELECT count(*) FROM messages WHERE tracked", 3)
+    world.services.settle("SELECT count(*) FROM messages", 3)
+    world.services.settle("SELECT count(*) FROM deliveries WHERE state = 'sent'", 3)
 
     delivered = {item.recipients: item.message for item in world.delivered()}
     assert sorted(delivered) == [(recipient,) for recipient in recipients]
     assert len({tuple(tracked_urls(message)[0]) for message in delivered.values()}) == 3
     for message in delivered.values():
         assert message.count(b"X-Postwake-ID") == 1
-    assert ask(world, "SELECT count(*), sum(tracked), max(recipients) FROM messages WHERE tracked") == [(3, 3, 1)]
-    assert sorted(ask(world, "SELECT DISTINCT recipient, state FROM deliveries")) == [(r, "sent") for r in recipients]
+    assert ask(world, "SELECT count(*), sum(tracked), max(recipients) FROM messages") == [(3, 3, 1)]
+    assert sorted(ask(world, "SELECT recipient, state FROM deliveries")) == [(r, "sent") for r in recipients]
 
     pixel = tracked_urls(delivered[("bo@accept.test",)])[0][0]
     assert fetch(pixel)[0] == 200
