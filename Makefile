@@ -11,7 +11,7 @@ help: ## Say what there is
 
 # Debian packages: libmilter to build pymilter, Postfix and its tools to run the demo and the tests against.
 APT := gcc python3-dev python3-venv libmilter-dev postfix
-APT_TEST := $(APT) opendkim opendkim-tools miltertest pflogsumm nginx-light systemd-journal-remote
+APT_TEST := $(APT) opendkim opendkim-tools miltertest pflogsumm nginx-light systemd-journal-remote prometheus mandoc man-db
 
 apt:
 	@sh contrib/install-packages.sh $(APT)
@@ -47,7 +47,7 @@ bench: bench-milter bench-logparse bench-pixel ## All benchmarks against peers, 
 
 bench-milter: $(VENV)/.installed ## Added latency and throughput beside OpenDKIM, a do-nothing milter, none
 	@sh contrib/install-packages.sh $(APT_TEST)
-	PYTHONPATH=lab $(PY) bench/milter.py
+	PYTHONPATH=lab $(PY) bench/milter_speed.py
 
 bench-logparse: $(VENV)/.installed ## Log ingestion beside pflogsumm
 	@sh contrib/install-packages.sh $(APT_TEST)

@@ -720,7 +720,8 @@ class Correlator:
         day = message.cohort.at_us // DAY_US
         row = self._transaction.execute(
             "SELECT id FROM message WHERE at_us / 86400000000 IN (?, ?, ?) AND message_id = ?"
-            " AND message_id IS NOT NULL AND tracking_id IS NOT NULL AND merged_into IS NULL AND abs(at_us - ?) < ? ORDER BY id LIMIT 1",
+            " AND message_id IS NOT NULL AND tracking_id IS NOT NULL AND merged_into IS NULL AND abs(at_us - ?) < ?"
+            " ORDER BY id LIMIT 1",
             (day - 1, day, day + 1, message.message_id, message.cohort.at_us, HANDED_OVER_WITHIN_US),
         ).fetchone()
         if row is None:

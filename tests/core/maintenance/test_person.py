@@ -164,7 +164,7 @@ def test_remnants_are_found_and_vacuum_removes_them(
 
 
 def test_export_is_complete(ann_everywhere: Path) -> None:
-    """Her deliveries, what happened to them, hits with address and agent, and every text that names her; nobody else."""
+    """Her deliveries, their events, hits with address and agent, every text that names her; nobody else."""
     found = export(ann_everywhere, ANN)
     text = json.dumps(found)
     assert [item["delivery"]["recipient"] for item in found["messages"]] == [ANN, ANN, "joann.other+shop@example.net"]
