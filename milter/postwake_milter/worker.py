@@ -25,6 +25,9 @@ log = logging.getLogger("postwake.milter")
 DRAIN_S = 10.0
 """How long a stopping worker waits for messages that are being handled."""
 
+SETTLE_S = 0.1
+"""For the edits and the verdict of the last message to leave through libmilter."""
+
 Load = Callable[[], tuple[Config, Handler]]
 
 
@@ -64,12 +67,12 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
         return libmilter.is_alive() and os.getppid() == parent
 
     signals.wait(alive)
-    stop()
+    # smfi_stop() returns only after libmilter's five-second poll; the end of this process stops it as well.
+    threading.Thread(target=stop, name="stop", daemon=True).start()
     deadline = time.monotonic() + DRAIN_S
     while active.count and time.monotonic() < deadline:
         time.sleep(0.01)
-    # A message whose verdict is on its way: libmilter itself takes five seconds to return and has no better news.
-    time.sleep(0.05)
+    time.sleep(SETTLE_S)
     recorder.close()
     # Not sys.exit: libmilter's threads are not Python's to join.
     os._exit(0 if signals.stopping or os.getppid() != parent else 1)
