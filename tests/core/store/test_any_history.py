@@ -27,7 +27,6 @@ from postwake.events import Accepted, Direction, Event, EventType, Hit, State, W
 from postwake.store.apply import apply_event
 from postwake.store.bulk import Bulk
 from postwake.store.connection import WriteLock, open_reader, open_writer
-from postwake.store.counting import Cohort, count_delivery, count_event, count_message
 from postwake.store.hits import relabel
 from postwake.store.queries import report
 from postwake.store.transaction import Transactions
@@ -170,17 +169,12 @@ class History(RuleBasedStateMachine):
         with self.transactions.begin() as transaction:
             if transaction.execute("SELECT 1 FROM message WHERE queue_id = ?", (event.queue_id,)).fetchone():
                 return
-            bulk, rollup = Bulk(transaction), transaction.rollup
-            row = bulk.new_message(
-                Cohort(0, event.at_us, Direction.OUTBOUND, event.domain if domain else "other.example", "")
-            )
+            bulk = Bulk(transaction)
+            row = bulk.new_message(event.at_us, Direction.OUTBOUND, event.domain if domain else "other.example")
             row.queue_id = event.queue_id
-            count_message(rollup, row.cohort)
             bulk.new_event(event.at_us, EventType.ACCEPTED, row.id)
-            count_event(rollup, event.at_us, "accepted", row.cohort)
             for recipient in list(dict.fromkeys(address.lower() for address in event.recipients))[:some]:
                 bulk.new_delivery(row, recipient, event.at_us).state = state
-                count_delivery(rollup, row.cohort, recipient, state)
             bulk.flush()
 
     @rule()
