@@ -161,15 +161,17 @@ def test_live_writer_waits_little(past: Any) -> None:
 
     writer = threading.Thread(target=live)
     writer.start()
+    begun = time.perf_counter()
     try:
         past.backfill(path)
     finally:
+        took = time.perf_counter() - begun
         done.set()
         writer.join()
     assert past.stored() == once(*range(12_000))
-    assert len(waits) >= 3
-    # The bound is 50 ms on an idle machine (bench/logparse.py measures it); a whole batch takes some half second.
-    assert sorted(waits)[len(waits) // 2] < 0.25
+    assert waits
+    # Some 50 ms on an idle machine (bench/logparse.py measures it); in one batch it would be the whole time.
+    assert sorted(waits)[len(waits) // 2] < took / 3
 
 
 @pytest.mark.parametrize(
