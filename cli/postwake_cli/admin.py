@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from postwake import config as configuration
-from postwake.keyfile import add_key, read_keys
+from postwake.keyfile import add_key
+from postwake.settings import load_settings
 from postwake.store.connection import migrate_file
 from postwake_cli.store_verbs import STORE_COMMANDS
 
@@ -29,9 +30,7 @@ def config_example() -> None:
 @click.pass_obj
 def config_check(config_path: Path) -> None:
     """Read the configuration and the keys; say everything that is wrong (exit status 78)."""
-    loaded = configuration.load(config_path)
-    configuration.require_tracking(loaded, str(config_path))
-    read_keys(loaded.tracking.keys)
+    load_settings(config_path)
     click.echo(f"{config_path}: in order")
 
 

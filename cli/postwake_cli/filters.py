@@ -11,11 +11,10 @@ from typing import Any
 
 import click
 
-from postwake import config as configuration
 from postwake.config import DEFAULT_PATH, Config, Tracking
 from postwake.errors import CannotCreateError, NoInputError, UsageError
-from postwake.keyfile import read_keys
 from postwake.reply.load import load_classifier
+from postwake.settings import load_settings
 from postwake.tokens import KeyRing, Privacy, Purpose
 from postwake.tracking_id import format_tracking_id, make_tracking_id
 from postwake_cli.output import ndjson
@@ -29,9 +28,7 @@ def _settings(config_path: Path) -> tuple[Config, KeyRing]:
     if config_path == DEFAULT_PATH and not config_path.exists():
         click.echo(f"postwake: no {DEFAULT_PATH}: using a try-out key and {TRY_OUT_URL}", err=True)
         return Config(tracking=Tracking(url=TRY_OUT_URL)), TRY_OUT_KEYS
-    config = configuration.load(config_path)
-    configuration.require_tracking(config, str(config_path))
-    return config, read_keys(config.tracking.keys)
+    return load_settings(config_path)
 
 
 @click.command()

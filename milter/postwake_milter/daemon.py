@@ -30,12 +30,11 @@ import sys
 import time
 from pathlib import Path
 
-from postwake import config as configuration
 from postwake.config import Config
 from postwake.errors import CannotCreateError, ConfigError, UnavailableError
-from postwake.keyfile import read_keys
 from postwake.metrics import new_registry, serve
 from postwake.service import Signals, notify
+from postwake.settings import load_settings
 from postwake.store.connection import open_reader
 from postwake.store.spool_metrics import SpoolCollector
 from postwake_milter.handle import Handler
@@ -78,9 +77,8 @@ def run(path: Path) -> int:
 
 
 def _load(path: Path) -> tuple[Config, Handler]:
-    config = configuration.load(path)
-    configuration.require_tracking(config, str(path))
-    return config, Handler(config, read_keys(config.tracking.keys))
+    config, keys = load_settings(path)
+    return config, Handler(config, keys)
 
 
 class _Supervisor:

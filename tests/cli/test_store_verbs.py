@@ -125,6 +125,19 @@ def test_key_new_and_config_check(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o640
 
 
+def test_config_check_tells_of_configuration_and_keys_at_once(run: Run, tmp_path: Path) -> None:
+    """A wrong key of the configuration, an unknown one and an unreadable key file are all in one answer."""
+    config = tmp_path / "postwake.toml"
+    config.write_text(config.read_text() + "[milter]\nworkers = 0\nwokers = 2\n")
+
+    done = run("config", "check")
+
+    assert done.returncode == 78
+    assert "milter.workers = 0" in done.stderr
+    assert "milter.wokers: unknown key" in done.stderr
+    assert f"{tmp_path}/keys: cannot read the signing keys" in done.stderr
+
+
 def test_a_store_that_is_not_there(run: Run) -> None:
     """Reading before the store was made says so, with what to run."""
     done = run("report")
