@@ -144,17 +144,19 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
         edits_started = False
         try:
             handled = self._application.process(self._envelope(queue_id))
+            # Nothing between the edits and the verdict: Postfix before August 2026 commits a damaged queue file when a
+            # milter dies (kill -9) between the two.
+            self._begin(b"")
+            stats.count(handled.outcome, time.perf_counter() - started)
             if handled.header_changes or handled.body is not None:
                 edits_started = True
                 self._edit(handled)
-            stats.count(handled.outcome, time.perf_counter() - started)
             return ACCEPT
         except Exception:  # the milter's fail-open edge
             log.exception("%s: %s", queue_id, "told to try again" if edits_started else "sent on unchanged")
             stats.count("tempfailed" if edits_started else "failed", time.perf_counter() - started)
-            return TEMPFAIL if edits_started else ACCEPT
-        finally:
             self._begin(b"")
+            return TEMPFAIL if edits_started else ACCEPT
 
     def abort(self) -> int:
         """Forget the message; may come without one, and twice."""

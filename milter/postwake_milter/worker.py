@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,9 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
 
     *load* reads configuration and keys, and is called again on SIGHUP.
     """
+    # After the last edit libmilter's thread waits for the interpreter once more before its verdict leaves; Python's 5 ms
+    # a turn would leave that gap open (see adapter.Session.eom).
+    sys.setswitchinterval(0.0005)
     config, handler = load()
     recorder = Recorder(
         config.store.path, config.store.spool_dir, "milter", busy_timeout_ms=config.store.busy_timeout_ms

@@ -117,17 +117,26 @@ def test_daemons_killed_under_load(make_world: Callable[..., World], ask: Callab
         time.sleep(0.5)
         services.start(name)
     load.join()
-    world.services.settle("SELECT count(*) FROM delivery WHERE state = 1", 1500, 120)
-    stop.set()
-    reader.join()
+    try:
+        assert refused == []
+        world.services.settle("SELECT count(*) FROM delivery WHERE state IN (1, 3)", 1500, 60)
+    finally:
+        stop.set()
+        reader.join()
 
-    assert refused == []
-    assert len(world.delivered()) == 1500
+    # A Postfix before August 2026 that loses its milter between body edit and verdict commits a damaged queue file,
+    # says so, and moves it to its queue "corrupt": one of the twenty mails in hand, now and then. The store says it too.
+    damaged = ask(world, "SELECT reply FROM deliveries WHERE state = 'bounced'")
+    assert set(damaged) <= {("unreadable mail queue entry",)}
+    assert len(damaged) <= SESSIONS
+    assert len(list((world.postfix.queue / "corrupt").iterdir())) == len(damaged)
+    sent = 1500 - len(damaged)
+    assert len(world.delivered()) == sent
     assert ask(world, "SELECT count(*), count(DISTINCT recipient) FROM deliveries") == [(1500, 1500)]
-    assert ask(world, "SELECT count(*) FROM event WHERE type = 3") == [(1500,)]
+    assert ask(world, "SELECT count(*) FROM event WHERE type = 3") == [(sent,)]
     stored = ask(world, "SELECT count(*) FROM event WHERE type = 7")[0][0]
     assert answered
     assert stored >= len(answered)
     report = json.loads(services.command("report", "--json"))
-    assert report["states"]["sent"] == 1500
+    assert report["states"]["sent"] == sent
     assert sum(report["states"].values()) == 1500
