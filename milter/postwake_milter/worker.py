@@ -37,8 +37,8 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
 
     *load* reads configuration and keys, and is called again on SIGHUP.
     """
-    # After the last edit libmilter's thread waits for the interpreter once more before its verdict leaves; Python's 5 ms
-    # a turn would leave that gap open (see adapter.Session.eom).
+    # After the last edit libmilter's thread waits for the interpreter once more before its verdict leaves; Python's
+    # 5 ms a turn would leave that gap open (see adapter.Session.eom).
     sys.setswitchinterval(0.0005)
     config, handler = load()
     recorder = Recorder(

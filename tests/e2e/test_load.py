@@ -125,7 +125,7 @@ def test_daemons_killed_under_load(make_world: Callable[..., World], ask: Callab
         reader.join()
 
     # A Postfix before August 2026 that loses its milter between body edit and verdict commits a damaged queue file,
-    # says so, and moves it to its queue "corrupt": one of the twenty mails in hand, now and then. The store says it too.
+    # says so, and moves it to its queue "corrupt": one of the mails in hand, now and then. The store says it too.
     damaged = ask(world, "SELECT reply FROM deliveries WHERE state = 'bounced'")
     assert set(damaged) <= {("unreadable mail queue entry",)}
     assert len(damaged) <= SESSIONS
