@@ -297,7 +297,14 @@ def test_a_killed_parent_takes_its_workers_along(make_server) -> None:
 def _workers(parent: int) -> list[int]:
     """Return the worker processes of *parent* (multiprocessing's resource tracker is not one)."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [int(pid) for pid in children if "spawn_main" in _command_line(pid)]
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:  # it ended in between
+        return ""
 
 
 def _lives(pid: int) -> bool:

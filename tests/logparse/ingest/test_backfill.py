@@ -145,7 +145,7 @@ def test_year_counts_from_each_files_first_line(past: Any) -> None:
 
 def test_live_writer_waits_little(past: Any) -> None:
     """While a backfill runs, another service's transaction waits for the block in hand, not for the batch."""
-    path = past.write("mail.log.1", *range(12_000))
+    path = past.write("mail.log.1", *range(40_000))
     waits: list[float] = []
     done = threading.Event()
 
@@ -168,7 +168,7 @@ def test_live_writer_waits_little(past: Any) -> None:
         took = time.perf_counter() - begun
         done.set()
         writer.join()
-    assert past.stored() == once(*range(12_000))
+    assert past.stored() == once(*range(40_000))
     assert waits
     # Some 50 ms on an idle machine (bench/logparse.py measures it); in one batch it would be the whole time.
     assert sorted(waits)[len(waits) // 2] < took / 3
