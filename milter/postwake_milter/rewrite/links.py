@@ -31,7 +31,7 @@ from __future__ import annotations
 import enum
 import fnmatch
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -220,12 +220,10 @@ def rules_skip(url: str, rules: LinkRules) -> Skip | None:
     return None
 
 
-def anchor_skip(
-    content: bytes, rel: bytes, rules: LinkRules, tracking_host: Callable[[], str], *, utf8: bool
-) -> Skip | None:
+def anchor_skip(content: bytes, rel: bytes, rules: LinkRules, tracking_host: str, *, utf8: bool) -> Skip | None:
     """Return why an anchor is left alone for what it says: its *rel* and its *content*, the bytes up to its end tag.
 
-    *tracking_host* is called, at most once, for the host that would stand in the link.
+    *tracking_host* is the host that would stand in the link.
     """
     if not (rules.skip_unsubscribe or rules.skip_visible_url):
         return None
@@ -238,7 +236,7 @@ def anchor_skip(
         return Skip.UNSUBSCRIBE
     if rules.skip_visible_url:
         shown = visible_host(text)
-        if shown and not _same_site(shown, tracking_host()):
+        if shown and not _same_site(shown, tracking_host):
             return Skip.VISIBLE_URL
     return None
 
