@@ -71,6 +71,11 @@ class Memory:
         self._parts: OrderedDict[tuple[bytes, str, bytes], Known] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def size_bytes(self) -> int:
+        """What is remembered, about."""
+        return self._size_bytes
+
     def open(self, encoded: bytes, encoding: str, eol: bytes) -> Known:
         """Return what is known of a part; arguments and errors are those of :func:`.transfer.open_body`."""
         key = (encoded, encoding, eol)
