@@ -20,7 +20,7 @@ from . import never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
-from .headers import RawField, read_block
+from .headers import Field, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
 from .links import Link, LinkRules, host_of
@@ -431,6 +431,9 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     if not changes and result.body is None:
         return raw, result
     eol = line_ending(raw, b"\n")
+    named: dict[bytes, list[Field]] = {}
+    for item in block.fields:
+        named.setdefault(item.name.lower(), []).append(item)
     edits: list[Edit] = []
     added: list[bytes] = []
     for change in changes:
@@ -438,8 +441,7 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
         if change.index == 0:
             added.append(change.name + b": " + value + eol)
             continue
-        same = [item for item in block.fields if item.name.lower() == change.name.lower()]
-        item = same[change.index - 1]
+        item = named[change.name.lower()][change.index - 1]
         if change.value is None:
             edits.append(Edit(item.start, item.end, b""))
         else:
