@@ -341,8 +341,8 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
     host = host_of(mint.open_url(BOTTOM))
 
     def make() -> HtmlDraft:
-        utf8, reason = editable(charset, decoded)
-        return draft_html(decoded, html_plan, host, utf8=utf8) if reason is None else HtmlDraft.nothing(reason, {})
+        codec, reason = editable(charset, decoded)
+        return draft_html(decoded, html_plan, host, codec=codec) if reason is None else HtmlDraft.nothing(reason, {})
 
     return known.draft((charset, html_plan, host), make)
 

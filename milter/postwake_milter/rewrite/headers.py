@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from .charsets import find_codec
+
 RawField = tuple[bytes, bytes]
 """A field's name, and its value: everything after the colon, with its leading space and its folding."""
 
@@ -131,10 +133,9 @@ def decode_text(value: bytes) -> str:
         nonlocal pending
         if pending is not None:
             charset, data, written = pending
-            try:
-                out.append(data.decode(charset, "replace"))
-            except (LookupError, UnicodeError, ValueError):
-                out.append(written)
+            codec = find_codec(charset)
+            # UTF-7 can say half of a surrogate pair, which is no character.
+            out.append(data.decode(codec, "replace").encode("utf-8", "replace").decode("utf-8") if codec else written)
             pending = None
 
     for match in _ENCODED_WORD.finditer(text):

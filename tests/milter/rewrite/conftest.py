@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-# For four times the input a quadratic part would make it 16; allocation and a busy machine spread a linear one around 4.
+# For four times the input a quadratic part makes it 16; allocation and a busy machine spread a linear one around 4.
 LIMIT = 9
 FLOOR_S = 0.004
 """Times below this are noise."""

@@ -36,7 +36,10 @@ def _text(body: bytes) -> bytes:
 # What makes the message, and what is repeated in it.
 SHAPES: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "qp-links-on-one-line": (lambda many: _html(b"quoted-printable", many), QP_LINK),
-    "qp-links-in-soft-breaks": (lambda many: _html(b"quoted-printable", many), QP_LINK.replace(b"//", b"/=\n/") + b"=\n"),
+    "qp-links-in-soft-breaks": (
+        lambda many: _html(b"quoted-printable", many),
+        QP_LINK.replace(b"//", b"/=\n/") + b"=\n",
+    ),
     "qp-escapes-on-one-line": (lambda many: _html(b"quoted-printable", many + QP_LINK), b"=41"),
     "qp-characters-on-one-line": (lambda many: _html(b"quoted-printable", many + QP_LINK), b"=E2=82=AC"),
     "qp-soft-breaks": (lambda many: _html(b"quoted-printable", many + QP_LINK), b"=\n"),
