@@ -19,14 +19,13 @@ Pure: no clock, no I/O. :mod:`postwake.keyfile` reads rings from disk.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import enum
 import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 VERSION = 1
 MAC_BYTES = 16
@@ -39,6 +38,9 @@ MAX_INDEX = 2**31 - 1
 
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]+\Z")
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _MAX_TEXT = (_HEAD_BYTES + 10 + MAX_URL_BYTES + MAC_BYTES) * 4 // 3 + 4
 
 
@@ -73,8 +75,7 @@ class Privacy(enum.IntEnum):
 _PRIVACY = tuple(Privacy)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """What a verified token says."""
 
     tracking_id: bytes
@@ -141,21 +142,14 @@ class KeyRing:
         url = token.url.encode("utf-8")
         if len(url) > MAX_URL_BYTES:
             raise ValueError(f"URL of {len(url)} bytes: a token carries at most {MAX_URL_BYTES}")
-        if any(byte < 0x20 or byte == 0x7F for byte in url):
+        if _CONTROL.search(url):
             raise ValueError("URL with a control character: not signed")
         if len(token.tracking_id) != 16:
             raise ValueError(f"tracking id of {len(token.tracking_id)} bytes: expected 16")
-        body = b"".join(
-            (
-                bytes((VERSION, self._newest, token.privacy)),
-                token.tracking_id,
-                _varint(token.recipient),
-                _varint(token.link),
-                url,
-            )
-        )
+        head = bytes((VERSION, self._newest, token.privacy))
+        body = b"".join((head, token.tracking_id, _varint(token.recipient), _varint(token.link), url))
         mac = self._macs[self._newest].of(_SIGNED[purpose] + body)
-        return base64.urlsafe_b64encode(body + mac).rstrip(b"=").decode("ascii")
+        return binascii.b2a_base64(body + mac, newline=False).translate(_TO_URL, b"=").decode("ascii")
 
     def verify(self, purpose: Purpose, text: str) -> Token | None:
         """Return what *text* says if one of our keys signed it for *purpose*, else None.
@@ -182,6 +176,8 @@ class KeyRing:
 
 def _varint(number: int) -> bytes:
     """Return *number* in LEB128."""
+    if 0 <= number <= 0x7F:  # nearly always
+        return _ONE_BYTE[number]
     if not 0 <= number <= MAX_INDEX:
         raise ValueError(f"index {number}: expected 0 to {MAX_INDEX}")
     out = bytearray()

@@ -54,7 +54,7 @@ class Services:
     pixel_port: int
     metrics_ports: tuple[int, int, int]
     domains: tuple[str, ...] = ("example.com",)
-    workers: int = 2
+    workers: int = 1
     mta: str = "postfix"
     tracking: str = ""
     pixelserver: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 
 from postwake.events import Accepted, Direction, EventType, Requeued, State
 from postwake.store.counting import (
@@ -82,7 +83,8 @@ def _insert(transaction: Transaction, event: Accepted) -> None:
     _insert_queue(transaction, event, message)
     count_event(transaction.rollup, event.at_us, kind.label, cohort)
     count_message(transaction.rollup, cohort)
-    for recipient in _add_deliveries(transaction, message, event):
+    for index, recipient in _numbered(event.recipients):
+        _insert_delivery(transaction, message, event, index, recipient)
         count_delivery(transaction.rollup, cohort, recipient, State.QUEUED)
 
 
@@ -161,8 +163,8 @@ def _met_by_log(transaction: Transaction, event: Accepted) -> int | None:
     return None if row is None else int(row[0])
 
 
-def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> list[str]:
-    """Insert the deliveries that are not there yet, number those that are; return the recipients of the new ones."""
+def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> None:
+    """Insert the deliveries that are not there yet, number those that are."""
     known: dict[str, list[int]] = {}
     for recipient, original, delivery in transaction.execute(
         "SELECT recipient, original_recipient, id FROM delivery WHERE message = ?", (message,)
@@ -170,23 +172,30 @@ def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> 
         known.setdefault((original or recipient).lower(), []).append(delivery)
         if original:
             known.setdefault(recipient.lower(), [delivery])
-    new = []
-    seen: set[str] = set()
-    for index, recipient in enumerate(event.recipients, 1):
-        key = recipient.lower()
-        if key in seen:  # the MTA delivers to a repeated recipient once
-            continue
-        seen.add(key)
-        if key in known:
+    for index, recipient in _numbered(event.recipients):
+        rows = known.get(recipient.lower())
+        if rows is None:
+            _insert_delivery(transaction, message, event, index, recipient)
+        else:
             # All that an alias led to belong to the recipient that was asked for.
-            transaction.executemany("UPDATE delivery SET idx = ? WHERE id = ?", [(index, row) for row in known[key]])
-            continue
-        transaction.execute(
-            "INSERT INTO delivery (message, recipient, idx, state, at_us) VALUES (?, ?, ?, ?, ?)",
-            (message, recipient, index, State.QUEUED, event.at_us),
-        )
-        new.append(recipient)
-    return new
+            transaction.executemany("UPDATE delivery SET idx = ? WHERE id = ?", [(index, row) for row in rows])
+
+
+def _numbered(recipients: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield *recipients* with their numbers, each once: the MTA delivers to a repeated recipient once."""
+    seen: set[str] = set()
+    for index, recipient in enumerate(recipients, 1):
+        key = recipient.lower()
+        if key not in seen:
+            seen.add(key)
+            yield index, recipient
+
+
+def _insert_delivery(transaction: Transaction, message: int, event: Accepted, index: int, recipient: str) -> None:
+    transaction.execute(
+        "INSERT INTO delivery (message, recipient, idx, state, at_us) VALUES (?, ?, ?, ?, ?)",
+        (message, recipient, index, State.QUEUED, event.at_us),
+    )
 
 
 def _row(event: Accepted) -> tuple[object, ...]:

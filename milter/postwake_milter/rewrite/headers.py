@@ -109,7 +109,8 @@ def read_block(text: bytes, start: int = 0, stop: int | None = None, stop_line: 
 
 def values(fields: Sequence[RawField], name: bytes) -> list[bytes]:
     """Return the raw values of every field called *name* (lower case), in order."""
-    return [value for field_name, value in fields if field_name.lower() == name]
+    length = len(name)
+    return [value for field, value in fields if len(field) == length and field.lower() == name]
 
 
 def unfold(value: bytes) -> str:
