@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from postwake.tokens import Privacy
@@ -139,6 +139,8 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint, mem
     reason = never_touch.untouchable(fields, content, allow_dkim_signed=plan.allow_dkim_signed)
     if reason is not None:
         return _untouched(reason, control, ())
+    if control.pixel_on_top is not None:
+        plan = replace(plan, pixel_position="top" if control.pixel_on_top else "bottom")
     work = _Work(*_wanted(plan, control))
     how = _list_unsubscribe_mode(plan, control)
     reason = _declined(fields, content, body, plan, control, work, how)

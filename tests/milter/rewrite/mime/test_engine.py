@@ -217,6 +217,17 @@ def test_one_pixel_for_several_html_parts(plan: Plan, mint: Mint) -> None:
     assert result.parts_rewritten == 2
 
 
+@pytest.mark.parametrize(("value", "position"), [(b"yes", b"<body><img"), (b"no", b"/></body>")])
+def test_the_message_says_where_its_pixel_goes(plan: Plan, mint: Mint, value: bytes, position: bytes) -> None:
+    """Mailgun's field goes before the configuration, and is taken out."""
+    raw = _html(b"X-Mailgun-Track-Pixel-Location-Top: " + value)
+    after, result = rewrite_message(raw, replace(plan, pixel_position="both"), mint, stamp=STAMP)
+
+    assert result.opens == 1
+    assert position in after
+    assert b"X-Mailgun" not in after
+
+
 def test_text_clicks(plan: Plan, mint: Mint) -> None:
     """Plain text is rewritten when asked for, by configuration or by the message, and never gets a pixel."""
     raw = _multipart(b"alternative", PLAIN_PART, HTML_PART)
