@@ -110,6 +110,8 @@ class _Work:
     edits: list[Edit] = field(default_factory=list)  # over the body
     links: list[Link] = field(default_factory=list)
     pixels: int = 0
+    pixelled: list[Part] = field(default_factory=list)
+    """The parts that have them."""
     skipped: Counter[str] = field(default_factory=Counter)
     parts_rewritten: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -324,6 +326,7 @@ def _rewrite_part(
     work.edits.append(Edit(part.body_start, part.body_end, encoded))
     work.links += links
     work.pixels += pixels
+    work.pixelled += [part] if pixels else []
     work.parts_rewritten += 1
 
 
@@ -331,7 +334,8 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
     """Return what to do with an HTML part."""
     charset, decoded = part.content.charset, known.opened.decoded
     html_plan = HtmlPlan(
-        opens=work.opens and work.pixels == 0,  # one body, one pixel, however many HTML parts are shown in a row
+        # One body, one pixel, however many HTML parts are shown in a row.
+        opens=work.opens and not any(part.is_shown_with(other) for other in work.pixelled),
         clicks=work.clicks,
         pixel_position=plan.pixel_position,
         own_hosts=plan.own_hosts,
@@ -375,13 +379,12 @@ def _declare_quoted_printable(part: Part, eol: bytes, work: _Work) -> None:
     if part.is_top:
         work.encoding = b"quoted-printable"
         return
-    for header in part.fields:
-        if header.name.lower() == b"content-transfer-encoding":
-            end = header.value_start + len(header.value)
-            work.edits.append(Edit(header.value_start, end, b" quoted-printable"))
-            return
-    new = b"Content-Transfer-Encoding: quoted-printable" + eol
-    work.edits.append(Edit(part.header_end, part.header_end, new))
+    present = [header for header in part.fields if header.name.lower() == b"content-transfer-encoding"]
+    for header in present:  # all, if it stands there twice
+        work.edits.append(Edit(header.value_start, header.value_start + len(header.value), b" quoted-printable"))
+    if not present:
+        new = b"Content-Transfer-Encoding: quoted-printable" + eol
+        work.edits.append(Edit(part.header_end, part.header_end, new))
 
 
 # --- Header fields ---
@@ -394,8 +397,9 @@ def _removals(control: Control) -> tuple[HeaderChange, ...]:
 
 def _encoding_change(fields: Sequence[RawField], encoding: bytes) -> list[HeaderChange]:
     names = [name for name, _ in fields if name.lower() == b"content-transfer-encoding"]
-    name = names[0] if names else b"Content-Transfer-Encoding"
-    return [HeaderChange(name, 1 if names else 0, encoding)]
+    if not names:
+        return [HeaderChange(b"Content-Transfer-Encoding", 0, encoding)]
+    return [HeaderChange(name, index, encoding) for index, name in enumerate(names, 1)]
 
 
 def _unsubscribe_changes(fields: Sequence[RawField], value: bytes) -> list[HeaderChange]:

@@ -217,6 +217,37 @@ def test_one_pixel_for_several_html_parts(plan: Plan, mint: Mint) -> None:
     assert result.parts_rewritten == 2
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(_multipart(b"alternative", PLAIN_PART, HTML_PART, HTML_PART), id="two"),
+        pytest.param(
+            _multipart(
+                b"alternative",
+                HTML_PART,
+                b'Content-Type: multipart/mixed; boundary="in"\n\n--in\n'
+                + HTML_PART
+                + b"\n--in\n"
+                + HTML_PART
+                + b"--in--",
+            ),
+            id="one-and-two-in-a-row",
+        ),
+    ],
+)
+def test_each_alternative_has_its_pixel(raw: bytes, plan: Plan, mint: Mint) -> None:
+    """Of alternatives a reader sees one, and nobody knows which: each has the pixel, the same one."""
+    after, result = rewrite_message(raw, plan, mint, stamp=None)
+
+    assert result.opens == 2
+    pixels = [
+        part.get_payload().count("/o/0.gif")
+        for part in email.message_from_bytes(after).walk()
+        if not part.is_multipart()
+    ]
+    assert [count for count in pixels if count] == [1, 1]
+
+
 @pytest.mark.parametrize(("value", "position"), [(b"yes", b"<body><img"), (b"no", b"/></body>")])
 def test_the_message_says_where_its_pixel_goes(plan: Plan, mint: Mint, value: bytes, position: bytes) -> None:
     """Mailgun's field goes before the configuration, and is taken out."""
@@ -261,6 +292,21 @@ def test_long_line_becomes_quoted_printable(plan: Plan, mint: Mint, judge: Modul
 
     assert HeaderChange(b"Content-Transfer-Encoding", 1, b"quoted-printable") in result.header_changes
     assert max(map(len, after.split(b"\n"))) < 998
+    assert judge.check(raw, after, set()) == 1
+
+
+@pytest.mark.parametrize("in_a_part", [False, True])
+def test_long_line_with_the_encoding_said_twice(in_a_part: bool, plan: Plan, mint: Mint, judge: ModuleType) -> None:
+    """Every field that says how the text is encoded says what it is now."""
+    twice = (b"Content-Transfer-Encoding: 8bit", b"content-transfer-encoding: 8BIT")
+    long = b"x" * 950 + HTML
+    raw = _html(*twice, body=long)
+    if in_a_part:
+        raw = _multipart(b"mixed", b"\n".join([b"Content-Type: text/html; charset=utf-8", *twice, b"", long]))
+    after, result = rewrite_message(raw, plan, mint, stamp=None)
+
+    assert result.tracked
+    assert after.lower().count(b"transfer-encoding: quoted-printable") == 2
     assert judge.check(raw, after, set()) == 1
 
 
