@@ -241,10 +241,12 @@ def _rewrite_body(
     def known(part: Part) -> Known:
         return memory.open(body[part.body_start : part.body_end], part.content.encoding, eol)
 
+    if any(never_touch.is_report(part.content) and not part.is_top for part in parts):
+        return None, "delivery-report"
     for part in parts:
         if never_touch.is_text(part.content) and never_touch.part_reason(part) is None and _may_hold_pgp(body, part):
             with suppress(TransferError):
-                if never_touch.holds_pgp(known(part).opened.decoded):
+                if never_touch.holds_pgp(known(part).opened.decoded, part.content):
                     return None, "inline-pgp"
     targets = frozenset(unsubscribe.targets(fields))
     blocked: list[str] = []  # why texts that were wanted are not edited
@@ -284,7 +286,8 @@ def _may_hold_pgp(body: bytes, part: Part) -> bool:
     """Whether a look into the decoded text is needed: base64 hides it, everything else shows its first line."""
     if part.content.encoding == "base64":
         return True
-    return body.find(b"-----BEGIN PGP ", part.body_start, part.body_end) >= 0
+    # Quoted-printable may have its hyphens, and its spaces, as escapes.
+    return any(body.find(hint, part.body_start, part.body_end) >= 0 for hint in (b"BEGIN PGP ", b"BEGIN=20PGP"))
 
 
 def _rewrite_part(

@@ -13,7 +13,7 @@ control-characters  it holds control characters other than the tabs and line bre
 fragment            it points into the mail itself: ``#top``
 not-http            another scheme: mailto, tel, sms, cid, data, javascript, an app's own
 relative            it has no scheme, or ``//host`` only: where it leads depends on the reader (or on ``<base href>``)
-malformed           ``http:`` without two slashes and a host, or whitespace in the host: no two programs agree on it
+malformed           ``http:`` without two slashes or a host, or whitespace in the host: no two programs agree on it
 charset             characters outside ASCII in its query, in a document that is not UTF-8: browsers encode those by its
                     charset
 too-long            longer than :data:`MAX_URL_BYTES`
@@ -108,6 +108,7 @@ _TAB_AND_NEWLINES: Final = str.maketrans("", "", "\t\n\r")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 _HTTP: Final = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
+_ODD_SLASHES: Final = re.compile(r"\A(https?:)(?!//[^/\\])[/\\]{2,}+", re.IGNORECASE)
 _UNUSUAL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}{}%*$<\[]")
 """What each match of :data:`_TEMPLATE` and :data:`_CONTROL` holds: most URLs have none of it."""
 _TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{%|%%[A-Za-z_][\w.:-]*%%|\*\||\|\*|\$\{|<%|\[\[[^\[\]]*+\]\]")
@@ -184,6 +185,7 @@ def url_skip(url: str) -> Skip | None:
         return Skip.RELATIVE
     if scheme[1].lower() not in ("http", "https"):
         return Skip.NOT_HTTP
+    url = _ODD_SLASHES.sub(r"\1//", url)
     authority = _HTTP.match(url)
     if authority is None or " " in authority[1] or not host_of(url):
         return Skip.MALFORMED
@@ -193,10 +195,11 @@ def url_skip(url: str) -> Skip | None:
 
 
 def browser_url(url: str) -> str:
-    """Return the absolute http(s) *url* with what a browser changes before it asks: ``\\`` to ``/``, space to ``%20``.
+    """Return the absolute http(s) *url* with what a browser changes before it asks.
 
-    Everything else a browser escapes, it escapes in a redirect's answer as well.
+    That is ``\\`` to ``/``, space to ``%20``, and three or more slashes behind the scheme to two. Everything else a browser escapes, it escapes in a redirect's answer as well.
     """
+    url = _ODD_SLASHES.sub(r"\1//", url)
     if "\\" in url:
         end = min((i for i in (url.find("?"), url.find("#")) if i >= 0), default=len(url))
         url = url[:end].replace("\\", "/") + url[end:]
