@@ -24,7 +24,7 @@ import enum
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 VERSION = 1
@@ -104,10 +104,20 @@ class _Mac:
 
     def of(self, message: bytes) -> bytes:
         """Return the MAC of *message*."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return outer.digest()[:MAC_BYTES]
+        return self.behind(message)(b"")
+
+    def behind(self, beginning: bytes) -> Callable[[bytes], bytes]:
+        """Return what makes the MAC of *beginning* and the bytes it is given: many messages may begin alike."""
+        begun = self._inner.copy()
+        begun.update(beginning)
+
+        def mac(rest: bytes) -> bytes:
+            inner, outer = begun.copy(), self._outer.copy()
+            inner.update(rest)
+            outer.update(inner.digest())
+            return outer.digest()[:MAC_BYTES]
+
+        return mac
 
 
 class KeyRing:
@@ -139,17 +149,27 @@ class KeyRing:
 
     def sign(self, purpose: Purpose, token: Token) -> str:
         """Return *token* as URL text signed with the newest key; ValueError if the URL cannot be carried."""
-        url = token.url.encode("utf-8")
-        if len(url) > MAX_URL_BYTES:
-            raise ValueError(f"URL of {len(url)} bytes: a token carries at most {MAX_URL_BYTES}")
-        if _CONTROL.search(url):
-            raise ValueError("URL with a control character: not signed")
-        if len(token.tracking_id) != 16:
-            raise ValueError(f"tracking id of {len(token.tracking_id)} bytes: expected 16")
-        head = bytes((VERSION, self._newest, token.privacy))
-        body = b"".join((head, token.tracking_id, _varint(token.recipient), _varint(token.link), url))
-        mac = self._macs[self._newest].of(_SIGNED[purpose] + body)
-        return binascii.b2a_base64(body + mac, newline=False).translate(_TO_URL, b"=").decode("ascii")
+        return self.signer(purpose, token.tracking_id, token.recipient, token.privacy)(token.link, token.url)
+
+    def signer(
+        self, purpose: Purpose, tracking_id: bytes, recipient: int, privacy: Privacy
+    ) -> Callable[[int, str], str]:
+        """Return what signs the tokens of one message, given a link's index and URL; see :meth:`sign`."""
+        if len(tracking_id) != 16:
+            raise ValueError(f"tracking id of {len(tracking_id)} bytes: expected 16")
+        head = bytes((VERSION, self._newest, privacy)) + tracking_id + _varint(recipient)
+        mac = self._macs[self._newest].behind(_SIGNED[purpose] + head)
+
+        def sign(link: int, url: str) -> str:
+            destination = url.encode("utf-8")
+            if len(destination) > MAX_URL_BYTES:
+                raise ValueError(f"URL of {len(destination)} bytes: a token carries at most {MAX_URL_BYTES}")
+            if _CONTROL.search(destination):
+                raise ValueError("URL with a control character: not signed")
+            rest = _varint(link) + destination
+            return binascii.b2a_base64(head + rest + mac(rest), newline=False).translate(_TO_URL, b"=").decode("ascii")
+
+        return sign
 
     def verify(self, purpose: Purpose, text: str) -> Token | None:
         """Return what *text* says if one of our keys signed it for *purpose*, else None.

@@ -47,7 +47,7 @@ PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
 """No position for (one of) the pixels could be verified: the links were wrapped without it."""
 
 _STAND_IN: Final = "https://stand-in.postwake.invalid"
-_URL: Final = re.compile(r"[A-Za-z0-9:/._~%?=-]+")
+_URLS: Final = re.compile(r"[A-Za-z0-9:/._~%?=-]*")
 _PIXEL_ATTRIBUTE: Final = re.compile(rb'([a-z]+)="([^"]*)"')
 _LINK_ATTRIBUTES: Final = frozenset((b"href", b"rel", *OPT_OUTS))
 _in_order: Final = attrgetter("start", "end")
@@ -124,26 +124,21 @@ class HtmlDraft:
 
         What *mint* raises passes through; ValueError if a URL of its is not what was promised.
         """
-        urls = [_promised(mint.click_url(number, url)) for number, url in enumerate(self.destinations, first_link)]
+        links = [mint.click_url(number, url) for number, url in enumerate(self.destinations, first_link)]
+        pixels = {
+            filling: mint.open_url(-1 - filling) for filling in self._fillings if filling is not None and filling < 0
+        }
+        urls = "".join([*links, *pixels.values()])
+        if not _URLS.fullmatch(urls):
+            raise ValueError(f"{urls!r}: expected URLs of ASCII letters, digits and :/._~%?=-")
+        new = [url.encode("ascii") for url in links]
         for number, value in self._fragile.items():
-            if urls[number].endswith(b"--"):
-                urls[number] = value
-        new = []
-        for filling in self._fillings:
-            if filling is None:
-                new.append(b"")
-            elif filling >= 0:
-                new.append(urls[filling])
-            else:
-                new.append(pixel_tag(_promised(mint.open_url(-1 - filling)).decode("ascii")))
-        return new
-
-
-def _promised(url: str) -> bytes:
-    """Return *url* as bytes; ValueError if it is not of the letters that the judgement holds for."""
-    if not _URL.fullmatch(url):
-        raise ValueError(f"{url!r}: expected a URL of ASCII letters, digits and :/._~%?=-")
-    return url.encode("ascii")
+            if new[number].endswith(b"--"):
+                new[number] = value
+        return [
+            b"" if filling is None else new[filling] if filling >= 0 else pixel_tag(pixels[filling])
+            for filling in self._fillings
+        ]
 
 
 @dataclass(slots=True)

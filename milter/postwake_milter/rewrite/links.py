@@ -197,7 +197,8 @@ def url_skip(url: str) -> Skip | None:
 def browser_url(url: str) -> str:
     """Return the absolute http(s) *url* with what a browser changes before it asks.
 
-    That is ``\\`` to ``/``, space to ``%20``, and three or more slashes behind the scheme to two. Everything else a browser escapes, it escapes in a redirect's answer as well.
+    That is ``\\`` to ``/``, space to ``%20``, and three or more slashes behind the scheme to two. Everything
+    else a browser escapes, it escapes in a redirect's answer as well.
     """
     url = _ODD_SLASHES.sub(r"\1//", url)
     if "\\" in url:

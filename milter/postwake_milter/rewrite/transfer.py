@@ -18,8 +18,8 @@ from __future__ import annotations
 import binascii
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
@@ -35,6 +35,7 @@ _QP_PADDING = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
 """What a line with white space at its end ends in."""
 _QP_ESCAPE = re.compile(rb"=..", re.DOTALL)
 _QP_SPECIAL = re.compile(rb"[^\t -<>-~]")
+_QP_PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x3D)
 _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
 _UPPER_ESCAPE = re.compile(rb"=(?:[0-9][A-F]|[A-F][0-9A-F])")
 _BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/ \t\r\n]*+={0,2}[ \t\r\n]*+\Z")
@@ -208,7 +209,9 @@ class QuotedPrintable:
             lines = [_read_line(text, last=False) for text in texts[first:last]]
             lines.append(_read_line(texts[last], last=final))
             before = b"\n".join(texts[done:first]) + b"\n" if first > done else b""
-            runs.append(_Run(before, _take_apart(lines, starts[first : last + 1], spans, numbers)))
+            items = _take_apart(lines, starts[first : last + 1], spans, numbers)
+            simple = [type(item) for item in items] == [bytes, int, bytes, _Line]
+            runs.append(_Run(before, items, numbers[0] if simple else -1))
             done = last + 1
         rest = b"\n".join(texts[done:]) if done < len(texts) else b""
         return _Lines(runs, rest, _Style.of(self._encoded, texts, self._eol))
@@ -306,15 +309,19 @@ class _Style:
         """Return an encoded *content* in lines no longer than the limit, the last of them ending in *tail*."""
         out: list[bytes] = []
         at = 0
-        room_at_end = self.limit - 1 if soft else self.limit
-        while len(content) - at > room_at_end:
-            stop = at + self.limit - 1
-            if b"=" in content[stop - 2 : stop + 1]:
-                stop = _break_before(content, at, stop)
+        for stop in self.breaks(content, soft=soft):
             out += (content[at:stop], b"=", self.eol)
             at = stop
         out += (content[at:], tail)
         return b"".join(out)
+
+    def breaks(self, content: bytes, *, soft: bool) -> Iterator[int]:
+        """Yield the offsets at which an encoded *content*, whose last line is broken as well if *soft*, is broken."""
+        at = 0
+        room_at_end = self.limit - 1 if soft else self.limit
+        while len(content) - at > room_at_end:
+            at = _break_before(content, at, at + self.limit - 1)
+            yield at
 
 
 def _break_before(content: bytes, at: int, stop: int) -> int:
@@ -338,6 +345,12 @@ def _break_before(content: bytes, at: int, stop: int) -> int:
 _Item = bytes | int | _Line
 
 
+_Piece = bytes | tuple[int, int]
+"""Of a run that is wrapped: bytes of its own, or from where to where what comes into its gap."""
+_MAX_LAYOUTS = 4
+"""Of one run: a link's URL has the same length in every message."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Neighbouring physical lines that are wrapped anew, and the encoded bytes before them, which stay."""
@@ -345,6 +358,10 @@ class _Run:
     before: bytes
     items: list[_Item]
     """What the lines say, encoded but not wrapped: bytes, the number of a replacement, or the end of a logical line."""
+    gap: int
+    """The number of the only replacement between bytes of one logical line, or -1 where it is not so simple."""
+    layouts: dict[int, list[_Piece]] = field(default_factory=dict)
+    """How a run with such a gap is wrapped, by the length of what comes into it, where nothing of that is escaped."""
 
 
 def _take_apart(
@@ -359,12 +376,18 @@ def _take_apart(
     def take_to(line: int, stop: int) -> None:
         nonlocal where, column
         while where < line:
-            items.append(lines[where].content[column:])
+            add(lines[where].content[column:])
             if not lines[where].soft:
                 items.append(lines[where])
             where, column = where + 1, 0
-        items.append(lines[where].content[column:stop])
+        add(lines[where].content[column:stop])
         column = stop
+
+    def add(content: bytes) -> None:
+        if items and isinstance(items[-1], bytes):
+            items[-1] += content
+        else:
+            items.append(content)
 
     for number in numbers:
         start, end = spans[number]
@@ -390,23 +413,64 @@ class _Lines:
         out: list[bytes] = []
         for run in self._runs:
             out.append(run.before)
-            content: list[bytes] = []
-            for item in run.items:
-                if isinstance(item, bytes):
-                    content.append(item)
-                elif isinstance(item, int):
-                    first, *more = replacements[item].replace(b"\r\n", b"\n").split(b"\n")
-                    content.append(style.encode(first))
-                    for text in more:
-                        out.append(style.wrap(_guard_space(b"".join(content), style), style.eol, soft=False))
-                        content = [style.encode(text)]
-                else:
-                    text = b"".join(content)
-                    text = text if item.soft else _guard_space(text, style)
-                    out.append(style.wrap(text, item.tail, soft=item.soft))
-                    content = []
+            if run.gap < 0 or not _is_plain(new := replacements[run.gap]):
+                out += _wrapped(style, run.items, replacements)
+                continue
+            layout = run.layouts.get(len(new))
+            if layout is None:
+                layout = _lay_out(style, run.items, len(new))
+                if len(run.layouts) < _MAX_LAYOUTS:
+                    run.layouts[len(new)] = layout
+            out += [piece if isinstance(piece, bytes) else new[piece[0] : piece[1]] for piece in layout]
         out.append(self._rest)
         return b"".join(out)
+
+
+def _wrapped(style: _Style, items: Sequence[_Item], replacements: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the encoded bytes of a run."""
+    content: list[bytes] = []
+    for item in items:
+        if isinstance(item, bytes):
+            content.append(item)
+        elif isinstance(item, int):
+            first, *more = replacements[item].replace(b"\r\n", b"\n").split(b"\n")
+            content.append(style.encode(first))
+            for text in more:
+                yield style.wrap(_guard_space(b"".join(content), style), style.eol, soft=False)
+                content = [style.encode(text)]
+        else:
+            text = b"".join(content)
+            yield style.wrap(text if item.soft else _guard_space(text, style), item.tail, soft=item.soft)
+            content = []
+
+
+def _lay_out(style: _Style, items: Sequence[_Item], length: int) -> list[_Piece]:
+    """Return how a run with one gap is wrapped when *length* plain bytes come into it, whatever they are."""
+    before, _, after, end = items
+    assert isinstance(before, bytes)
+    assert isinstance(after, bytes)
+    assert isinstance(end, _Line)
+    content = before + b"x" * length + after
+    content = content if end.soft else _guard_space(content, style)
+    gap, behind = len(before), len(before) + length
+    pieces: list[_Piece] = []
+    at = 0
+    for stop in (*style.breaks(content, soft=end.soft), len(content)):
+        if at < gap:
+            pieces.append(content[at : min(stop, gap)])
+        if stop > gap and at < behind:
+            pieces.append((max(at, gap) - gap, min(stop, behind) - gap))
+        if stop > behind:
+            pieces.append(content[max(at, behind) : stop])
+        pieces.append(b"=" + style.eol)
+        at = stop
+    pieces[-1] = end.tail
+    return pieces
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether quoted-printable spells *data* as it is, as it does our URLs."""
+    return not data.translate(None, _QP_PLAIN)
 
 
 def _guard_space(content: bytes, style: _Style) -> bytes:
