@@ -26,7 +26,7 @@ _ENCODED_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)
 _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 # Every pattern here moves forward only, whatever it meets: a header may be 100 kB of semicolons or spaces.
 _BETWEEN = re.compile(r"[\s;]*")
-_SPACE = re.compile(r"\s*")
+_SPACE = re.compile(r"[ \t]*")
 _PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*")
 _NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=")
 _CONTINUED = re.compile(r"([^*]+)\*(\d{1,3})(\*?)\Z|([^*]+)\*\Z")

@@ -195,6 +195,8 @@ class _Splitter:
             self.push(content, path)
             return
         malformed = block.malformed and not self._ends_at_delimiter(block.body_start)
+        # RFC 5322's obsolete "Name :" is a field for some programs, and where the text starts for others.
+        spaced = any(field.value_start - field.start > len(field.name) + 1 for field in block.fields)
         bare_cr = b"\r" in self._body[block.start : block.end].replace(b"\r\n", b"")
         parents = tuple(frame.type for frame in self._frames)
         self._open = Part(
@@ -206,7 +208,7 @@ class _Splitter:
             block.body_start,
             parents,
             path,
-            malformed or bare_cr,
+            malformed or bare_cr or spaced,
         )
 
     def _ends_at_delimiter(self, at: int) -> bool:

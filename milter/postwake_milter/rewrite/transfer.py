@@ -503,9 +503,7 @@ class _Places:
         wanted = offset - self._starts[number]
         place = wanted + 2 * bisect_left(escapes, wanted)
         if place > len(line.content):
-            if number + 1 < len(self._lines) or place > len(line.content) + len(line.tail):
-                raise TransferError("edit-inside-line-break")
-            place = len(line.content)
+            raise TransferError("edit-inside-line-break")
         return number, place
 
 

@@ -217,6 +217,7 @@ def _same_node(left: _Event, right: _Event) -> bool:
 
 def _as_browser(href: str) -> str:
     href = re.sub(r"[\t\n\r]", "", href.strip("".join(map(chr, range(0x21)))))
+    href = re.sub(r"^(https?:)[/\\]{2,}", r"\1//", href, flags=re.IGNORECASE)
     end = min((i for i in (href.find("?"), href.find("#")) if i >= 0), default=len(href))
     return (href[:end].replace("\\", "/") + href[end:]).replace(" ", "%20")
 
