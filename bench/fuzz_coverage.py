@@ -5,9 +5,9 @@
 
 ``html``: the scanner and the edits of a document, against html5lib. ``mime``: whole messages, against the standard
 library's email. ``qp`` and ``base64``: the two decoders against quopri and base64, and edits of the encoded bytes, read
-back by them. ``fields``: header fields, parameters, encoded words and control fields never fail. Each target is a process
-of its own with RUNS inputs, SECONDS at most; what fails is kept in DIR, and the exit status is 1. Golden mails are the
-seeds.
+back by them. ``fields``: header fields, parameters, encoded words and control fields never fail. Each target is a
+process of its own with RUNS inputs, SECONDS at most; what fails is kept in DIR, and the exit status is 1. Golden mails
+are the seeds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -97,7 +98,7 @@ def _encoded(data: bytes, encoding: str, encode: Callable[[bytes], bytes], decod
     if decode(encoded) != content:
         raise AssertionError(f"{decode(encoded)!r} is read as {content!r}")
     edits = [Edit(start, end, new) for start, end in zip(spans[::2], spans[1::2], strict=True) if end <= len(content)]
-    if any(one.end >= two.start for one, two in zip(edits, edits[1:], strict=False)):
+    if any(one.end >= two.start for one, two in pairwise(edits)):
         return
     try:
         after = apply_to(opened, edits)
@@ -108,7 +109,7 @@ def _encoded(data: bytes, encoding: str, encode: Callable[[bytes], bytes], decod
 
 
 def qp(data: bytes) -> None:
-    # White space at the end of a line was put there on the way (RFC 2045 section 6.7, rule 3), which quopri does not do.
+    # White space at the end of a line was put there on the way (RFC 2045 section 6.7, rule 3); quopri leaves it.
     padding = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
     _encoded(data, "quoted-printable", quopri.encodestring, lambda text: quopri.decodestring(padding.sub(b"", text)))
 
@@ -156,14 +157,11 @@ def main() -> int:
             atheris.Setup([name, *limits, f"-artifact_prefix={args.keep}/{name}-", new, str(GOLDEN)], TARGETS[name])
             atheris.Fuzz()
     args.keep.mkdir(parents=True, exist_ok=True)
+    common = ["--alone", "--runs", str(args.runs), "--seconds", str(args.seconds), "--keep", str(args.keep)]
     failed = [
         name
         for name in args.targets or TARGETS
-        if subprocess.run(
-            [sys.executable, __file__, "--alone", "--runs", str(args.runs), "--seconds", str(args.seconds)]
-            + ["--keep", str(args.keep), name],
-            check=False,
-        ).returncode
+        if subprocess.run([sys.executable, __file__, *common, name], check=False).returncode
     ]
     print("findings: " + (", ".join(failed) or "none"))
     return 1 if failed else 0
