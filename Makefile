@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver console cli lab
 
-.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz who-table deb test-deb clean apt
+.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-coverage who-table deb test-deb clean apt
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,10 @@ bench-pixel: $(VENV)/.installed ## Recorded hits beside a static reply
 
 fuzz: $(VENV)/.installed ## 10,000 mutated mails through the rewriting engine, judged by the standard library
 	$(PY) bench/fuzz_rewrite.py --inputs 10000
+
+fuzz-coverage: $(VENV)/.installed ## 60,000 inputs led by coverage into each of five parts of it (twenty minutes at most)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
+	$(PY) bench/fuzz_coverage.py
 
 who-table: $(VENV)/.installed ## How the labelled requests are judged: people, machines, unknown
 	$(PY) tests/pixelserver/confusion.py

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from postwake.tokens import Privacy
@@ -20,7 +20,7 @@ from . import never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
-from .headers import RawField, read_block
+from .headers import Field, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
 from .links import Link, LinkRules, host_of
@@ -110,6 +110,8 @@ class _Work:
     edits: list[Edit] = field(default_factory=list)  # over the body
     links: list[Link] = field(default_factory=list)
     pixels: int = 0
+    pixelled: list[Part] = field(default_factory=list)
+    """The parts that have them."""
     skipped: Counter[str] = field(default_factory=Counter)
     parts_rewritten: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -139,6 +141,8 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint, mem
     reason = never_touch.untouchable(fields, content, allow_dkim_signed=plan.allow_dkim_signed)
     if reason is not None:
         return _untouched(reason, control, ())
+    if control.pixel_on_top is not None:
+        plan = replace(plan, pixel_position="top" if control.pixel_on_top else "bottom")
     work = _Work(*_wanted(plan, control))
     how = _list_unsubscribe_mode(plan, control)
     reason = _declined(fields, content, body, plan, control, work, how)
@@ -237,10 +241,12 @@ def _rewrite_body(
     def known(part: Part) -> Known:
         return memory.open(body[part.body_start : part.body_end], part.content.encoding, eol)
 
+    if any(never_touch.is_report(part.content) and not part.is_top for part in parts):
+        return None, "delivery-report"
     for part in parts:
         if never_touch.is_text(part.content) and never_touch.part_reason(part) is None and _may_hold_pgp(body, part):
             with suppress(TransferError):
-                if never_touch.holds_pgp(known(part).opened.decoded):
+                if never_touch.holds_pgp(known(part).opened.decoded, part.content):
                     return None, "inline-pgp"
     targets = frozenset(unsubscribe.targets(fields))
     blocked: list[str] = []  # why texts that were wanted are not edited
@@ -280,7 +286,8 @@ def _may_hold_pgp(body: bytes, part: Part) -> bool:
     """Whether a look into the decoded text is needed: base64 hides it, everything else shows its first line."""
     if part.content.encoding == "base64":
         return True
-    return body.find(b"-----BEGIN PGP ", part.body_start, part.body_end) >= 0
+    # Quoted-printable may have its hyphens, and its spaces, as escapes.
+    return any(body.find(hint, part.body_start, part.body_end) >= 0 for hint in (b"BEGIN PGP ", b"BEGIN=20PGP"))
 
 
 def _rewrite_part(
@@ -322,6 +329,7 @@ def _rewrite_part(
     work.edits.append(Edit(part.body_start, part.body_end, encoded))
     work.links += links
     work.pixels += pixels
+    work.pixelled += [part] if pixels else []
     work.parts_rewritten += 1
 
 
@@ -329,7 +337,8 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
     """Return what to do with an HTML part."""
     charset, decoded = part.content.charset, known.opened.decoded
     html_plan = HtmlPlan(
-        opens=work.opens and work.pixels == 0,  # one body, one pixel, however many HTML parts are shown in a row
+        # One body, one pixel, however many HTML parts are shown in a row.
+        opens=work.opens and not any(part.is_shown_with(other) for other in work.pixelled),
         clicks=work.clicks,
         pixel_position=plan.pixel_position,
         own_hosts=plan.own_hosts,
@@ -341,8 +350,8 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
     host = host_of(mint.open_url(BOTTOM))
 
     def make() -> HtmlDraft:
-        utf8, reason = editable(charset, decoded)
-        return draft_html(decoded, html_plan, host, utf8=utf8) if reason is None else HtmlDraft.nothing(reason, {})
+        codec, reason = editable(charset, decoded)
+        return draft_html(decoded, html_plan, host, codec=codec) if reason is None else HtmlDraft.nothing(reason, {})
 
     return known.draft((charset, html_plan, host), make)
 
@@ -373,13 +382,12 @@ def _declare_quoted_printable(part: Part, eol: bytes, work: _Work) -> None:
     if part.is_top:
         work.encoding = b"quoted-printable"
         return
-    for header in part.fields:
-        if header.name.lower() == b"content-transfer-encoding":
-            end = header.value_start + len(header.value)
-            work.edits.append(Edit(header.value_start, end, b" quoted-printable"))
-            return
-    new = b"Content-Transfer-Encoding: quoted-printable" + eol
-    work.edits.append(Edit(part.header_end, part.header_end, new))
+    present = [header for header in part.fields if header.name.lower() == b"content-transfer-encoding"]
+    for header in present:  # all, if it stands there twice
+        work.edits.append(Edit(header.value_start, header.value_start + len(header.value), b" quoted-printable"))
+    if not present:
+        new = b"Content-Transfer-Encoding: quoted-printable" + eol
+        work.edits.append(Edit(part.header_end, part.header_end, new))
 
 
 # --- Header fields ---
@@ -392,8 +400,9 @@ def _removals(control: Control) -> tuple[HeaderChange, ...]:
 
 def _encoding_change(fields: Sequence[RawField], encoding: bytes) -> list[HeaderChange]:
     names = [name for name, _ in fields if name.lower() == b"content-transfer-encoding"]
-    name = names[0] if names else b"Content-Transfer-Encoding"
-    return [HeaderChange(name, 1 if names else 0, encoding)]
+    if not names:
+        return [HeaderChange(b"Content-Transfer-Encoding", 0, encoding)]
+    return [HeaderChange(name, index, encoding) for index, name in enumerate(names, 1)]
 
 
 def _unsubscribe_changes(fields: Sequence[RawField], value: bytes) -> list[HeaderChange]:
@@ -431,6 +440,9 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     if not changes and result.body is None:
         return raw, result
     eol = line_ending(raw, b"\n")
+    named: dict[bytes, list[Field]] = {}
+    for item in block.fields:
+        named.setdefault(item.name.lower(), []).append(item)
     edits: list[Edit] = []
     added: list[bytes] = []
     for change in changes:
@@ -438,8 +450,7 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
         if change.index == 0:
             added.append(change.name + b": " + value + eol)
             continue
-        same = [item for item in block.fields if item.name.lower() == change.name.lower()]
-        item = same[change.index - 1]
+        item = named[change.name.lower()][change.index - 1]
         if change.value is None:
             edits.append(Edit(item.start, item.end, b""))
         else:

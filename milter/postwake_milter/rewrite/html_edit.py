@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Protocol
 
+from .charref import decode_attribute
 from .html_scan import Attribute, Edit, Scan, Tag, apply_edits, attributes, scan_html
 from .judge import CommentChange, Judge, LinkChange, html_end_tags
 from .links import (
@@ -153,23 +154,23 @@ class _Clicks:
     skipped: Counter[str]
 
 
-def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, utf8: bool = True) -> HtmlResult:
+def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, codec: str = "utf-8") -> HtmlResult:
     """Return the edits that make *html* count opens and clicks as *plan* says.
 
-    *html* is the decoded part in an ASCII-compatible charset, UTF-8 if *utf8*. Links are numbered from *first_link*; a
+    *html* is the decoded part in the ASCII-compatible charset *codec*. Links are numbered from *first_link*; a
     destination that stands twice has two numbers. Never raises for any bytes; what *mint* raises passes through.
     """
-    draft = draft_html(html, plan, host_of(mint.open_url(BOTTOM)), utf8=utf8)
+    draft = draft_html(html, plan, host_of(mint.open_url(BOTTOM)), codec=codec)
     replacements = draft.replacements(mint, first_link)
     edits = tuple(Edit(start, end, new) for (start, end), new in zip(draft.spans, replacements, strict=True))
     links = tuple(Link(number, url) for number, url in enumerate(draft.destinations, first_link))
     return HtmlResult(edits, links, draft.pixels, draft.skipped, draft.reason)
 
 
-def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, utf8: bool = True) -> HtmlDraft:
+def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = "utf-8") -> HtmlDraft:
     """Decide and verify what :func:`edit_html` does, for any mint whose URLs lead to *tracking_host*."""
     scan = scan_html(html)
-    clicks = _clicks(html, scan, plan, tracking_host, utf8) if plan.clicks else _Clicks([], [], {}, [], [], Counter())
+    clicks = _clicks(html, scan, plan, tracking_host, codec) if plan.clicks else _Clicks([], [], {}, [], [], Counter())
     pixels = wanted(plan.pixel_position) if plan.opens else ()
     skipped = {str(reason): count for reason, count in clicks.skipped.items()}
     if not clicks.edits and not pixels:
@@ -225,7 +226,7 @@ def _pixel_stand_in(pixel: int) -> str:
     return f"{_STAND_IN}/o/{pixel}"
 
 
-def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, utf8: bool) -> _Clicks:
+def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: str) -> _Clicks:
     """Decide for every link, and collect the edits."""
     rules = LinkRules(
         plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, plan.unsubscribe_targets
@@ -248,11 +249,11 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, utf8: b
                 out.skipped[Skip.OPT_OUT] += 1
             else:
                 raw = html[href.value_start : href.value_end]
-                destination = _destination(raw, rules, utf8)
+                destination = _destination(raw, rules, codec)
                 if not isinstance(destination, Skip) and tag.name == b"a":
                     rel = next((html[a.value_start : a.value_end] for a in found if a.name == b"rel"), b"")
                     content = html[tag.end : _content_end(scan.tags, number)]
-                    destination = anchor_skip(content, rel, rules, tracking_host, utf8=utf8) or destination
+                    destination = anchor_skip(content, rel, rules, tracking_host, codec) or destination
                 if isinstance(destination, Skip):
                     out.skipped[destination] += 1
                 else:
@@ -276,13 +277,12 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, utf8: b
     return out
 
 
-def _destination(raw: bytes, rules: LinkRules, utf8: bool) -> str | Skip:
+def _destination(raw: bytes, rules: LinkRules, codec: str) -> str | Skip:
     """Return where the ``href`` with the bytes *raw* leads, or why it is left alone by its address."""
-    text = decode_href(raw, utf8=utf8)
+    text = decode_href(raw, codec)
     if text is None:
         # Not ours to decode; but a mailto: or a fragment is none of ours in any charset.
-        reason = url_skip(clean_url(decode_href(raw.decode("latin-1").encode(), utf8=True) or ""))
-        return reason or Skip.CHARSET
+        return url_skip(clean_url(decode_attribute(raw.decode("latin-1")))) or Skip.CHARSET
     url = clean_url(text)
     reason = url_skip(url)
     if reason is not None:

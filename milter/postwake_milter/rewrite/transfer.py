@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -263,7 +263,8 @@ def _group(
         if joins and not texts[last].rstrip(b" \t\r").endswith(b"="):
             last += 1  # what is replaced ends in a line break, and so joins the next line
         if run is not None and first <= run[1]:
-            run = (run[0], max(run[1], last), [*run[2], number])
+            run[2].append(number)
+            run = (run[0], max(run[1], last), run[2])
         else:
             if run is not None:
                 yield run
@@ -367,6 +368,7 @@ def _take_apart(
     lines: Sequence[_Line], starts: Sequence[int], spans: Sequence[Span], numbers: Sequence[int]
 ) -> list[_Item]:
     """Return what the physical *lines* say, whose decoded content starts at *starts*, the spans *numbers* cut out."""
+    places = _Places(lines, starts)
     items: list[_Item] = []
     where = 0  # the physical line, and the place in it, up to which everything is taken
     column = 0
@@ -389,9 +391,9 @@ def _take_apart(
 
     for number in numbers:
         start, end = spans[number]
-        take_to(*_locate(lines, starts, start))
+        take_to(*places.find(start))
         items.append(number)
-        where, column = _locate(lines, starts, end)
+        where, column = places.find(end)
     take_to(len(lines) - 1, len(lines[-1].content))
     items.append(lines[-1])
     return items
@@ -426,20 +428,20 @@ class _Lines:
 
 def _wrapped(style: _Style, items: Sequence[_Item], replacements: Sequence[bytes]) -> Iterator[bytes]:
     """Yield the encoded bytes of a run."""
-    content = b""
+    content: list[bytes] = []
     for item in items:
         if isinstance(item, bytes):
-            content += item
+            content.append(item)
         elif isinstance(item, int):
             first, *more = replacements[item].replace(b"\r\n", b"\n").split(b"\n")
-            content += style.encode(first)
+            content.append(style.encode(first))
             for text in more:
-                yield style.wrap(_guard_space(content, style), style.eol, soft=False)
-                content = style.encode(text)
+                yield style.wrap(_guard_space(b"".join(content), style), style.eol, soft=False)
+                content = [style.encode(text)]
         else:
-            content = content if item.soft else _guard_space(content, style)
-            yield style.wrap(content, item.tail, soft=item.soft)
-            content = b""
+            text = b"".join(content)
+            yield style.wrap(text if item.soft else _guard_space(text, style), item.tail, soft=item.soft)
+            content = []
 
 
 def _lay_out(style: _Style, items: Sequence[_Item], length: int) -> list[_Piece]:
@@ -478,24 +480,31 @@ def _guard_space(content: bytes, style: _Style) -> bytes:
     return content[:-1] + style.encode(content[-1:])
 
 
-def _locate(lines: Sequence[_Line], starts: Sequence[int], offset: int) -> tuple[int, int]:
-    """Return the line of decoded *offset*, and its place in the line's content.
+class _Places:
+    """Finds decoded offsets in neighbouring physical lines; each line is looked at once, however long it is."""
 
-    TransferError if the offset is between the CR and the LF of a line break, which no edit has business with.
-    """
-    number = max(0, bisect_right(starts, offset) - 1)
-    content = lines[number].content
-    wanted = offset - starts[number]
-    place = wanted
-    for count, match in enumerate(_QP_ESCAPE.finditer(content)):
-        if match.start() - 2 * count >= wanted:
-            break
-        place = wanted + 2 * (count + 1)
-    if place > len(content):
-        if number + 1 < len(lines) or place > len(content) + len(lines[number].tail):
+    def __init__(self, lines: Sequence[_Line], starts: Sequence[int]) -> None:
+        self._lines = lines
+        self._starts = starts
+        self._escapes: dict[int, list[int]] = {}
+        """Of the lines looked at, what offset in the decoded line each escape is for."""
+
+    def find(self, offset: int) -> tuple[int, int]:
+        """Return the line of decoded *offset*, and its place in the line's content.
+
+        TransferError if the offset is between the CR and the LF of a line break, which no edit has business with.
+        """
+        number = max(0, bisect_right(self._starts, offset) - 1)
+        line = self._lines[number]
+        escapes = self._escapes.get(number)
+        if escapes is None:
+            escapes = [match.start() - 2 * count for count, match in enumerate(_QP_ESCAPE.finditer(line.content))]
+            self._escapes[number] = escapes
+        wanted = offset - self._starts[number]
+        place = wanted + 2 * bisect_left(escapes, wanted)
+        if place > len(line.content):
             raise TransferError("edit-inside-line-break")
-        place = len(content)
-    return number, place
+        return number, place
 
 
 def encode_quoted_printable(data: bytes, eol: bytes) -> bytes:

@@ -312,3 +312,10 @@ def test_base64_time_is_linear(shape: str) -> None:
         return best
 
     assert seconds(160_000) < 20 * seconds(20_000) + 0.05
+
+
+@pytest.mark.parametrize("text", [b"a=20b\r\nc", b"a=20b\r\n"])
+def test_a_line_break_is_not_cut_in_half(text: bytes) -> None:
+    """An edit that ends between CR and LF is refused, in the last line of a body as well."""
+    with pytest.raises(TransferError, match="edit-inside-line-break"):
+        apply_to(open_body(text, "quoted-printable"), [Edit(0, 4, b"x")])
