@@ -159,11 +159,23 @@ def find_or_make_message(transaction: Transaction, hit: Hit) -> int | None:
     return message
 
 
-def delivered_at_us(connection: sqlite3.Connection, tracking_id: bytes, recipient: int) -> int | None:
-    """Return when the remote server took the message (for *recipient*, or the first of all), or None."""
-    row = connection.execute(
-        "SELECT min(delivery.last_attempt_us) FROM message JOIN delivery ON delivery.message = message.id"
-        " WHERE message.tracking_id = ? AND delivery.state = ? AND (? = 0 OR delivery.idx = ?)",
-        (tracking_id, State.SENT, recipient, recipient),
-    ).fetchone()
-    return None if row is None else row[0]
+def delivered_at_us(connection: sqlite3.Connection, message: int, recipient: int) -> int | None:
+    """Return since when *recipient* of *message* (0: the first of all) may have had it; None before any 250.
+
+    An attempt that broke off after the end of the data counts: the other side may have kept what it got (RFC 5321
+    section 4.5.3.2.6), and its reader has it while our server tries again. Postfix's words for it are "while sending
+    end of data -- message may be sent more than once", Exim's "in response to end of data" and "after end of data".
+    """
+    taken = connection.execute(
+        "SELECT min(last_attempt_us) FROM delivery WHERE message = ? AND state = ? AND (? = 0 OR idx = ?)",
+        (message, State.SENT, recipient, recipient),
+    ).fetchone()[0]
+    if taken is None:
+        return None
+    broken = connection.execute(
+        "SELECT min(event.at_us) FROM event JOIN reply ON reply.id = event.reply"
+        " LEFT JOIN delivery ON delivery.id = event.delivery WHERE event.message = ? AND event.type = ? AND"
+        " reply.code IS NULL AND reply.text LIKE '%end of data%' AND (? = 0 OR delivery.idx = ?)",
+        (message, EventType.DEFERRED, recipient, recipient),
+    ).fetchone()[0]
+    return int(taken if broken is None else min(taken, broken))
