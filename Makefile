@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver console cli lab
 
-.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz who-table deb test-deb clean apt
+.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-tokens who-table deb test-deb clean apt
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ bench-pixel: $(VENV)/.installed ## Recorded hits beside a static reply
 
 fuzz: $(VENV)/.installed ## 10,000 mutated mails through the rewriting engine, judged by the standard library
 	$(PY) bench/fuzz_rewrite.py --inputs 10000
+
+fuzz-tokens: $(VENV)/.installed ## A million forged tokens, every one refused, and whether refusing takes a telling time
+	$(PY) tests/pixelserver/forgery.py
 
 who-table: $(VENV)/.installed ## How the labelled requests are judged: people, machines, unknown
 	$(PY) tests/pixelserver/confusion.py

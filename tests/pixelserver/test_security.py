@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import random
 import socket
 import time
 
@@ -227,22 +226,3 @@ def test_bad_tokens_are_limited_good_ones_never(make_server) -> None:
     assert server.get(f"/c/{server.token(Purpose.CLICK, URL)}").status == 307
     assert server.get("/o/x.gif").status == 200
     assert server.get(f"/u/{server.token(Purpose.UNSUBSCRIBE)}").status == 200
-
-
-def test_a_hundred_thousand_mutations(guarded) -> None:
-    """No single-character mutation, insertion or deletion of a token verifies (the ring itself, without the wire)."""
-    ring = guarded.keys
-    good = guarded.token(Purpose.CLICK, URL)
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/%. \0é"
-    chance = random.Random(5)
-    for _ in range(100_000):
-        at = chance.randrange(len(good))
-        kind = chance.random()
-        char = chance.choice(alphabet)
-        if kind < 0.6:
-            mutated = good[:at] + char + good[at + 1 :]
-        elif kind < 0.8:
-            mutated = good[:at] + char + good[at:]
-        else:
-            mutated = good[:at] + good[at + 1 :]
-        assert mutated == good or ring.verify(Purpose.CLICK, mutated) is None

@@ -231,7 +231,7 @@ PUT_OFF = {
 
 @pytest.mark.parametrize(("why", "reason"), PUT_OFF.values(), ids=PUT_OFF)
 def test_mail_that_may_have_arrived_before_its_250(world: World, why: str, reason: str) -> None:
-    """Who reads a mail that the other side kept though our server heard no 250 is no machine; else nobody has it yet."""
+    """Who reads what the other side kept, though our server heard no 250, is no machine; else nobody has it yet."""
     hits = [[-600, "open", "203.0.113.5", "C", "", "", ""], [-580, 2, "203.0.113.5", "C", "", "", ""]]
     tracking_id = world.accept(1, {"links": 4})
     world.log(1, f"dsn=4.4.2, status=deferred ({why})", "11:40:00")
