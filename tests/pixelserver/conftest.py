@@ -99,7 +99,7 @@ class Server:
             for key, value in getattr(config, section).model_dump(exclude_unset=True).items():
                 if isinstance(value, bool):
                     lines.append(f"{key} = {str(value).lower()}")
-                elif isinstance(value, int):
+                elif isinstance(value, int | list):
                     lines.append(f"{key} = {value}")
                 else:
                     lines.append(f'{key} = "{value}"')
