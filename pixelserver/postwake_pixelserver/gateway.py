@@ -112,6 +112,8 @@ class Gateway:
             if key is not None:
                 before = environ.get(key)  # repeated fields are one list (RFC 9110 section 5.3)
                 environ[key] = value if before is None else f"{before},{value}"
+        if "HTTP_USER_AGENT" not in environ and "user-agent" in scope.headers:
+            environ["HTTP_USER_AGENT"] = "\ufffd"  # granian gives no value that is not UTF-8: an agent nobody can read
         return environ
 
 

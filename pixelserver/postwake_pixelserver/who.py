@@ -25,12 +25,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import crawleruseragents  # type: ignore[import-untyped]
 
@@ -39,6 +39,7 @@ from postwake.events import Who
 from postwake_pixelserver import peer
 
 Kind = Literal["open", "click"]
+T = TypeVar("T")
 _AGENT_CHARS = 512
 """Agents are searched so far: bounds the time of every expression."""
 _BROWSER = re.compile(r"Mozilla/[45]\.0 \(.+\).*(AppleWebKit/|Gecko/|Trident/|MSIE |Opera|like Gecko)|Opera/")
@@ -214,11 +215,25 @@ def parse_networks(text: str, origin: str) -> list[NetworkRule]:
 def read_rules(own_networks: Path | None = None, own_agents: Path | None = None) -> Rules:
     """Read our rules and, tried before them, the administrator's; :class:`ConfigError` if those are unusable."""
     package = resources.files("postwake_pixelserver")
-    agents = parse_agents(_read(own_agents), str(own_agents)) if own_agents else []
+    problems: list[str] = []
+    agents = _own(own_agents, parse_agents, problems)
+    networks = _own(own_networks, parse_networks, problems)
+    if problems:
+        raise ConfigError(*problems)
     agents += parse_agents((package / "agents.toml").read_text(encoding="utf-8"), "agents.toml")
-    networks = parse_networks(_read(own_networks), str(own_networks)) if own_networks else []
     networks += parse_networks((package / "networks.txt").read_text(encoding="utf-8"), "networks.txt")
     return Rules(agents, networks)
+
+
+def _own(path: Path | None, parse: Callable[[str, str], list[T]], problems: list[str]) -> list[T]:
+    """Return the rules in the administrator's file at *path*; what is wrong with it is added to *problems*."""
+    if path is None:
+        return []
+    try:
+        return parse(_read(path), str(path))
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return []
 
 
 def _read(path: Path) -> str:

@@ -129,6 +129,13 @@ class Server:
         """Return what it logged."""
         return (self.directory / "log").read_text()
 
+    def await_log(self, words: str, times: int = 1) -> None:
+        """Wait until it has logged *words* so many *times*."""
+        deadline = time.monotonic() + 20
+        while self.log().count(words) < times:
+            assert time.monotonic() < deadline, f"not logged: {words}\n{self.log()}"
+            time.sleep(0.02)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal and return its exit status; SIGKILL goes to all its processes."""
         assert self.process is not None
