@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver console cli lab
 
-.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-tokens who-table deb test-deb clean apt
+.PHONY: help demo test test-min test-browser lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-tokens who-table deb test-deb clean apt
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,10 @@ demo: $(VENV)/.installed ## Real mail through a private Postfix, told as one sto
 test: $(VENV)/.installed ## The tests, a real Postfix included
 	@sh contrib/install-packages.sh $(APT_TEST)
 	$(PY) -m pytest
+
+test-browser: $(VENV)/.installed ## The unsubscribe page in a real Chromium (installs it: a minute, 440 MB)
+	@sh contrib/install-packages.sh chromium chromium-driver
+	$(PY) -m pytest tests/pixelserver/test_chromium.py
 
 lint: $(VENV)/.installed ## Style, import arrows
 	$(BIN)/ruff check .
