@@ -43,11 +43,11 @@ def apply(hit: Hit, secret: bytes) -> Hit | None:
 
     *secret* is :meth:`postwake.tokens.KeyRing.secret`.
     """
-    request = hit.type in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)
     if hit.privacy is Privacy.FULL:
         if len(hit.user_agent) <= MAX_AGENT_CHARS:
             return hit
         return replace(hit, user_agent=hit.user_agent[:MAX_AGENT_CHARS])
+    request = hit.type in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)
     if hit.privacy is Privacy.PSEUDONYMOUS:
         if request:
             return replace(hit, client="", user_agent="")

@@ -115,7 +115,7 @@ class Rules:
             return by_agent
         if not agent:
             return NO_AGENT_CLICK if kind == "click" else NO_AGENT_OPEN
-        return BROWSER if _BROWSER.match(agent) else UNFAMILIAR
+        return BROWSER if _is_browser(agent) else UNFAMILIAR
 
     def _agent_verdict(self, kind: Kind, agent: str) -> Verdict | None:
         for rule in self.agents:
@@ -146,6 +146,11 @@ class Rules:
                 if rule is not None:
                     return rule
         return None
+
+
+@lru_cache(maxsize=4096)
+def _is_browser(agent: str) -> bool:
+    return _BROWSER.match(agent) is not None
 
 
 def _is_prefetch(value: str) -> bool:
