@@ -26,6 +26,7 @@ from postwake.store.recorder import Recorder
 from postwake_pixelserver.answer import ANSWER, Answer, Deed
 from postwake_pixelserver.measures import Measures
 from postwake_pixelserver.safe import Safe
+from postwake_pixelserver.who import UNREADABLE
 
 log = logging.getLogger("postwake.pixelserver")
 
@@ -39,6 +40,10 @@ _HEADERS = {
     "x-moz": "HTTP_X_MOZ",
 }
 """The only headers that anything here reads; the Host is not among them, so no answer can depend on it."""
+
+
+_TOLD_IF_UNREADABLE = ("user-agent", "x-forwarded-for")
+"""granian gives no value that is not ASCII, but says that the field is there: that is not the same as none."""
 
 
 class Gateway:
@@ -109,6 +114,9 @@ class Gateway:
             if key is not None:
                 before = environ.get(key)  # repeated fields are one list (RFC 9110 section 5.3)
                 environ[key] = value if before is None else f"{before},{value}"
+        for name in _TOLD_IF_UNREADABLE:
+            if _HEADERS[name] not in environ and name in scope.headers:
+                environ[_HEADERS[name]] = UNREADABLE
         return environ
 
 
