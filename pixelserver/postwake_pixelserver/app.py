@@ -25,8 +25,9 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -147,8 +148,7 @@ def _failed(error: HTTPException) -> Response:
     return Answer(404, NOT_FOUND, _TEXT_HEADERS)
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """What one request says about who makes it."""
 
     method: str
@@ -242,10 +242,10 @@ class _Server:
                 then = None
                 if kind is EventType.UNSUBSCRIBED and self._on_unsubscribe is not None:
                     then = partial(self._on_unsubscribe, content)
-                deed = replace(deed, if_lost=lost, then=then)
+                deed = deed._replace(if_lost=lost, then=then)
         else:
             deed = None
-            self._done("unsubscribe", started_us)
+            self._measures.good("unsubscribe", started_us)
         page = pages.unsubscribe_page(state, language)
         return Answer(200, page, (*_PAGE_HEADERS, ("Content-Language", language)), deed)
 
@@ -290,12 +290,10 @@ class _Server:
             ),
             self._day_keys.of(at_us) if token.privacy is Privacy.PSEUDONYMOUS else b"",
         )
-        done = partial(self._done, endpoint, at_us)
         if hit is None:
-            self._measures.hit("unrecorded")
-            done()
+            self._measures.recorded(endpoint, "unrecorded", at_us)
             return None
-        return Deed(hit, endpoint, said, done)
+        return Deed(hit, endpoint, said)
 
     def _bad(self, endpoint: Endpoint) -> Response:
         """Answer a token that is not ours; 429 once a source has sent too many."""
@@ -305,10 +303,6 @@ class _Server:
             return Answer(429, NOT_FOUND, (*_TEXT_HEADERS, ("Retry-After", "60")))
         self._measures.request(endpoint, "bad_token")
         return Answer(404, NOT_FOUND, _TEXT_HEADERS)
-
-    def _done(self, endpoint: Endpoint, started_us: int) -> None:
-        self._measures.request(endpoint, "good")
-        self._measures.seconds.observe(max(0, self._now_us() - started_us) / 1e6)
 
 
 _ONE_CLICK: tuple[EventType, str, pages.State] = (EventType.UNSUBSCRIBED, "one-click", "done")

@@ -137,7 +137,7 @@ def make_worker(config: Config, directory: Path, log_level: str) -> Gateway:
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(RecorderCollector(recorder))
-    measures = Measures(registry)
+    measures = Measures(registry, _now_us)
     publisher = Publisher(registry, directory)
     forwarder = Forwarder(measures.forwarded) if config.pixelserver.notify_sender_unsubscribe else None
     relabeler = Relabeler(recorder.writer, config.store.path, _now_us, measures.relabeled.inc)

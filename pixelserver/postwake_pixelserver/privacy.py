@@ -39,11 +39,11 @@ def apply(hit: Hit, key: bytes) -> Hit | None:
 
     *key* is that of the hit's day, for mode pseudonymous.
     """
-    request = hit.type in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)
     if hit.privacy is Privacy.FULL:
         if len(hit.user_agent) <= MAX_AGENT_CHARS:
             return hit
         return replace(hit, user_agent=hit.user_agent[:MAX_AGENT_CHARS])
+    request = hit.type in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)
     if hit.privacy is Privacy.PSEUDONYMOUS:
         if request:
             return replace(hit, client="", user_agent="")

@@ -11,7 +11,8 @@ the sources in ``agents.toml``, ``networks.txt`` and docs/who.md:
    list, because that one counts Gmail's image proxy as a crawler, and here it is a person's open.
 4. ``crawler``: the kept-up list of the ``crawler-user-agents`` project.
 5. ``network-…``: the published networks of security services, and the administrator's own.
-6. ``no-agent``: no browser leaves its name out; some mail programs do.
+6. ``no-agent``: no browser leaves its name out; some mail programs do. ``unreadable-agent``: a name that is not
+   ASCII (RFC 9110 section 5.5 wants it), which granian does not give us: unknown.
 7. ``browser``: looks like one. A person, until time or bursts say otherwise.
 8. ``unfamiliar``: nothing known: unknown.
 
@@ -61,6 +62,9 @@ NO_AGENT_CLICK = Verdict(Who.MACHINE, "no-agent")
 NO_AGENT_OPEN = Verdict(Who.UNKNOWN, "no-agent")
 BROWSER = Verdict(Who.HUMAN, "browser")
 UNFAMILIAR = Verdict(Who.UNKNOWN, "unfamiliar")
+UNREADABLE_AGENT = Verdict(Who.UNKNOWN, "unreadable-agent")
+UNREADABLE = "\ufffd"
+"""What stands for a header field that is there and is not ASCII: granian gives no such value to anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,9 @@ class Rules:
             return by_agent
         if not agent:
             return NO_AGENT_CLICK if kind == "click" else NO_AGENT_OPEN
-        return BROWSER if _BROWSER.match(agent) else UNFAMILIAR
+        if agent == UNREADABLE:
+            return UNREADABLE_AGENT
+        return BROWSER if _is_browser(agent) else UNFAMILIAR
 
     def _agent_verdict(self, kind: Kind, agent: str) -> Verdict | None:
         for rule in self.agents:
@@ -147,6 +153,11 @@ class Rules:
                 if rule is not None:
                     return rule
         return None
+
+
+@lru_cache(maxsize=4096)
+def _is_browser(agent: str) -> bool:
+    return _BROWSER.match(agent) is not None
 
 
 def _is_prefetch(value: str) -> bool:

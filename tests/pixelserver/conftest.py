@@ -53,6 +53,8 @@ class Server:
     port: int
     process: subprocess.Popen[bytes] | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Added to ours when it is started."""
 
     @property
     def config_path(self) -> Path:
@@ -62,7 +64,12 @@ class Server:
     @property
     def store(self) -> Path:
         """The store."""
-        return self.directory / "postwake.db"
+        return Path(self.options.get("store", {}).get("path", self.directory / "postwake.db"))
+
+    @property
+    def spool(self) -> Path:
+        """The spool's directory."""
+        return Path(self.options.get("store", {}).get("spool_dir", self.directory / "spool"))
 
     @property
     def keys(self) -> KeyRing:
@@ -76,7 +83,7 @@ class Server:
             {
                 "store": {
                     "path": str(self.store),
-                    "spool_dir": str(self.directory / "spool"),
+                    "spool_dir": str(self.spool),
                     **self.options.get("store", {}),
                 },
                 "tracking": {
@@ -106,7 +113,11 @@ class Server:
         self.config_path.write_text("\n".join(lines) + "\n")
         log = (self.directory / "log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(self.config_path)], stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-c", _START, str(self.config_path)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **self.environment},
         )
         log.close()
         self.await_ready()

@@ -24,7 +24,7 @@ def test_every_reason_is_documented() -> None:
     """Each reason that can be stored is explained."""
     page = (ROOT / "docs" / "who.md").read_text(encoding="utf-8")
     reasons = {rule.verdict.reason for rule in read_rules().agents}
-    reasons |= {"head", "prefetch", "crawler", "no-agent", "browser", "unfamiliar"}
+    reasons |= {"head", "prefetch", "crawler", "no-agent", "unreadable-agent", "browser", "unfamiliar"}
     reasons |= {"before-delivery", "at-delivery", "burst", "sweep"}
     assert [reason for reason in sorted(reasons) if f"`{reason}`" not in page] == []
 

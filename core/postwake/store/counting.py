@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from postwake.events import Direction, EventType, State, Who
-from postwake.store.rollup import Rollup
+from postwake.store.rollup import MailKey, Rollup
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
@@ -37,13 +37,21 @@ def count_cohort(rollup: Rollup, measure: str, cohort: Cohort, *, recipient: str
     _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient, n)
 
 
+def event_key(at_us: int, measure: str, cohort: Cohort | None, recipient: str = "") -> MailKey:
+    """Return under what :func:`count_event` counts: for who counts many at once (:attr:`Rollup.counted`)."""
+    return _key("event", at_us, measure, cohort, recipient)
+
+
 def _count(rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str, n: int) -> None:
-    recipient_domain = domain_of(recipient)
+    rollup.mail[_key(basis, at_us, measure, cohort, recipient)] += n
+
+
+def _key(basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str) -> MailKey:
+    recipient_domain = domain_of(recipient) if recipient else ""
     if cohort is None:
-        rollup.mail[basis, at_us // HOUR_US, measure, False, "", "", recipient_domain] += n
-    else:
-        inbound = cohort.direction is Direction.INBOUND
-        rollup.mail[basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain] += n
+        return basis, at_us // HOUR_US, measure, False, "", "", recipient_domain
+    inbound = cohort.direction is Direction.INBOUND
+    return basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain
 
 
 def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from postwake.events import Event, Hit
@@ -33,6 +34,12 @@ def storable_event(event: E) -> E:
         if clean is not value:
             changed[field.name] = clean
     return dataclasses.replace(event, **changed) if changed else event
+
+
+def storable_hits(hits: Sequence[Hit]) -> Sequence[Hit]:
+    """Return *hits*, each :func:`storable_event`; looked through all at once, because nearly always they are already."""
+    text = "".join([f"{hit.url}{hit.user_agent}{hit.reason}{hit.client}" for hit in hits])
+    return [storable_event(hit) for hit in hits] if _UNSTORABLE.search(text) else hits
 
 
 def _clean(value: Any) -> Any:
