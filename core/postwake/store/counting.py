@@ -54,6 +54,19 @@ def _key(basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient:
     return basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain
 
 
+ENGAGED = {
+    "opened_human": "opens_human + clicks_human > 0",  # a human click implies an open
+    "opened_possible": "opens_human + opens_unknown + clicks_human + clicks_unknown > 0",  # not only machines
+    "opened_any": "opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0",
+    "clicked_human": "clicks_human > 0",
+    "clicked_possible": "clicks_human + clicks_unknown > 0",
+    "clicked_any": "clicks_human + clicks_machine + clicks_unknown > 0",
+    "unsubscribed": "unsubscribed_us IS NOT NULL",
+    "complained": "complained_us IS NOT NULL",
+}
+"""What is counted of a reader, once, and when a row of ``engagement`` makes it true."""
+
+
 def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:
     """Count a message into its cohort; *sign* -1 takes it out again."""
     count_cohort(rollup, "messages", cohort, n=sign)
@@ -76,14 +89,9 @@ def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None
         "SELECT recipient, state FROM delivery WHERE message = ?", (cohort.message,)
     ):
         count_delivery(rollup, cohort, recipient, State(state), sign)
-    engaged = transaction.execute(
-        "SELECT sum(opens_human + clicks_human > 0), sum(opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0),"
-        " sum(clicks_human > 0), sum(clicks_human + clicks_machine + clicks_unknown > 0),"
-        " sum(unsubscribed_us IS NOT NULL), sum(complained_us IS NOT NULL) FROM engagement WHERE message = ?",
-        (cohort.message,),
-    ).fetchone()
-    measures = ("opened_human", "opened_any", "clicked_human", "clicked_any", "unsubscribed", "complained")
-    for measure, n in zip(measures, engaged, strict=True):
+    sums = ", ".join(f"sum({condition})" for condition in ENGAGED.values())
+    engaged = transaction.execute(f"SELECT {sums} FROM engagement WHERE message = ?", (cohort.message,)).fetchone()
+    for measure, n in zip(ENGAGED, engaged, strict=True):
         if n:
             count_cohort(rollup, measure, cohort, n=sign * n)
 

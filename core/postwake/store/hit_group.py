@@ -31,7 +31,7 @@ _COUNTERS = tuple(f"{noun}_{who.label}" for noun in ("opens", "clicks") for who 
 _MEASURES = tuple(f"{kind.label}.{who.label}" for kind in _KINDS for who in Who)
 _DIRECTIONS = tuple(Direction)
 _NOTHING = (0,) * len(_COUNTERS)
-_FACTS = ("opened_human", "opened_any", "clicked_human", "clicked_any")
+_FACTS = ("opened_human", "opened_possible", "opened_any", "clicked_human", "clicked_possible", "clicked_any")
 
 _FIND = f"""
 SELECT json_group_array(json_array(asked.key, message.id, message.at_us, direction, domain, tag,
@@ -166,12 +166,19 @@ def _engage(transaction: Transaction, readers: Sequence[_Reader]) -> None:
     _insert(transaction, "engagement", _ENGAGEMENT_COLUMNS, _ADD_UP, rows)
 
 
-def _facts(counts: Sequence[int]) -> tuple[bool, bool, bool, bool]:
+def _facts(counts: Sequence[int]) -> tuple[bool, ...]:
     """Return _FACTS of one reader; a human click implies an open, any click implies some open."""
     opened_unknown, opened_human, opened_machine, clicked_unknown, clicked_human, clicked_machine = counts
-    clicked = clicked_unknown + clicked_human + clicked_machine > 0
-    opened = clicked or opened_unknown + opened_human + opened_machine > 0
-    return opened_human + clicked_human > 0, opened, clicked_human > 0, clicked
+    human, possible = opened_human + clicked_human, clicked_unknown + clicked_human
+    opened_possible = human + opened_unknown + clicked_unknown
+    return (
+        human > 0,
+        opened_possible > 0,
+        opened_possible + opened_machine + clicked_machine > 0,
+        clicked_human > 0,
+        possible > 0,
+        possible + clicked_machine > 0,
+    )
 
 
 def _json(rows: Sequence[object]) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 from postwake.events import Direction, EventType, Hit, State, Who
-from postwake.store.counting import Cohort, count_cohort, count_event, load_cohort
+from postwake.store.counting import ENGAGED, Cohort, count_cohort, count_event, load_cohort
 from postwake.store.transaction import Transaction
 from postwake.tracking_id import made_at_us
 
@@ -18,14 +18,7 @@ _COUNTER = {
     (EventType.CLICKED, Who.MACHINE): "clicks_machine",
     (EventType.CLICKED, Who.UNKNOWN): "clicks_unknown",
 }
-_ENGAGED = {
-    "opened_human": "opens_human + clicks_human > 0",  # a human click implies an open
-    "opened_any": "opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0",
-    "clicked_human": "clicks_human > 0",
-    "clicked_any": "clicks_human + clicks_machine + clicks_unknown > 0",
-    "unsubscribed": "unsubscribed_us IS NOT NULL",
-}
-_SELECT_ENGAGED = f"SELECT {', '.join(_ENGAGED.values())} FROM engagement WHERE message = ? AND recipient_idx = ?"
+_SELECT_ENGAGED = f"SELECT {', '.join(ENGAGED.values())} FROM engagement WHERE message = ? AND recipient_idx = ?"
 
 
 def apply_hit(transaction: Transaction, hit: Hit) -> None:
@@ -100,10 +93,10 @@ def relabel(transaction: Transaction, event: int, who: Who, reason: str, at_us: 
 def with_engagement(transaction: Transaction, cohort: Cohort, recipient: int, change: Callable[[], object]) -> None:
     """Run *change* on the engagement row and count in the cohort what it made true or untrue."""
     key = (cohort.message, recipient)
-    before = transaction.execute(_SELECT_ENGAGED, key).fetchone() or (0,) * len(_ENGAGED)
+    before = transaction.execute(_SELECT_ENGAGED, key).fetchone() or (0,) * len(ENGAGED)
     change()
     after = transaction.execute(_SELECT_ENGAGED, key).fetchone()
-    for measure, was, is_now in zip(_ENGAGED, before, after, strict=True):
+    for measure, was, is_now in zip(ENGAGED, before, after, strict=True):
         if was != is_now:
             count_cohort(transaction.rollup, measure, cohort, n=is_now - was)
 

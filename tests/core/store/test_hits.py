@@ -39,16 +39,20 @@ def test_shared(apply: Make, accepted: Make, hit: Make, ask: Ask) -> None:
     apply(accepted(recipients=("a@example.net", "b@example.net")), hit(1, recipient=0), hit(2, recipient=0))
     assert ask("SELECT recipient FROM opens") == [(None,), (None,)]
     assert ask("SELECT recipient_idx, opens_unknown FROM engagement") == [(0, 2)]
-    assert engaged(ask) == {"opened_any": 1}
+    assert engaged(ask) == {"opened_possible": 1, "opened_any": 1}
 
 
 @pytest.mark.parametrize(
     ("kind", "who", "expected"),
     [
-        (EventType.OPENED, Who.HUMAN, {"opened_human": 1, "opened_any": 1}),
+        (EventType.OPENED, Who.HUMAN, {"opened_human": 1, "opened_possible": 1, "opened_any": 1}),
         (EventType.OPENED, Who.MACHINE, {"opened_any": 1}),
-        (EventType.OPENED, Who.UNKNOWN, {"opened_any": 1}),
-        (EventType.CLICKED, Who.HUMAN, {"opened_human": 1, "opened_any": 1, "clicked_human": 1, "clicked_any": 1}),
+        (EventType.OPENED, Who.UNKNOWN, {"opened_possible": 1, "opened_any": 1}),
+        (
+            EventType.CLICKED,
+            Who.HUMAN,
+            {f"{what}_{who}": 1 for what in ("opened", "clicked") for who in ("human", "possible", "any")},
+        ),
         (EventType.CLICKED, Who.MACHINE, {"opened_any": 1, "clicked_any": 1}),
         (EventType.UNSUBSCRIBED, Who.HUMAN, {"unsubscribed": 1}),
     ],
