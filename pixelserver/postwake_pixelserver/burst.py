@@ -87,6 +87,11 @@ class Seen:
         """Its network, or its pseudonym; the agent where privacy left nothing else."""
         return source(self.client) if self.client else self.user_agent
 
+    @property
+    def for_reader(self) -> bool:
+        """Whether it is by a machine that acts for a person who is there."""
+        return self.who is Who.MACHINE and self.reason in FOR_READERS
+
 
 @dataclass(frozen=True, slots=True)
 class Relabeling:
@@ -111,7 +116,7 @@ def judge(hits: Sequence[Seen], *, delivered_at_us: int | None, links: int, shar
             reason = _early(hit, delivered_at_us, shared=shared)
             if reason:
                 verdicts[hit.event] = Who.MACHINE, reason
-    clicks = [hit for hit in ordered if hit.type is EventType.CLICKED and hit.reason not in FOR_READERS]
+    clicks = [hit for hit in ordered if hit.type is EventType.CLICKED and not hit.for_reader]
     doubtful: dict[int, tuple[Who, str]] = {}
     for reason, members in _bursts(clicks, links, shared=shared):
         for hit, certain in _belonging(ordered, members, delivered_at_us):
@@ -218,7 +223,7 @@ def _belonging(
         if hit.event in own:
             part.append((hit, True))
             continue
-        if hit.reason in FOR_READERS:
+        if hit.for_reader:
             continue
         same_source = hit.source in sources
         # One that changes its name with each request has none that could tell it from a reader.
