@@ -48,6 +48,7 @@ def _story(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
     return {
         "message": queries.message(connection, number),
         "deliveries": queries.deliveries(connection, number),
+        "engagement": queries.engagement(connection, number),
         "timeline": queries.timeline(connection, number),
     }
 
@@ -67,10 +68,19 @@ def _print_story(story: dict[str, Any]) -> None:
     for delivery in story["deliveries"]:
         reply = f"  {delivery['reply']}" if delivery["reply"] else ""
         click.echo(f"  {delivery['state']:<12} {printable(delivery['recipient'])}{printable(reply)}")
+    for reader in story["engagement"]:
+        hits = [f"{noun} {_by_who(reader, noun)}" for noun in ("opens", "clicks") if _by_who(reader, noun)]
+        if hits:
+            click.echo(f"  {'readers':<12} {printable(reader['recipient'] or 'one of several')}  {'; '.join(hits)}")
     click.echo()
     for event in story["timeline"]:
         click.echo(f"  {local_time(event['at'])}  {event['type']:<12} {_words(event)}".rstrip())
     click.echo()
+
+
+def _by_who(reader: dict[str, Any], noun: str) -> str:
+    counts = {who: reader[f"{noun}_{who}"] for who in ("human", "unknown", "machine")}
+    return ", ".join(f"{n} {who}" for who, n in counts.items() if n)
 
 
 def _words(event: dict[str, Any]) -> str:
@@ -79,7 +89,8 @@ def _words(event: dict[str, Any]) -> str:
         parts.append(f"by {event['relay']}")
     parts.append(event.get("reply"))
     if "who" in event:
-        parts.append(f"({event['who']}: {event['reason']})" if "reason" in event else f"({event['who']})")
+        first = f", first {event['who_first']}: {event['reason_first']}" if "who_first" in event else ""
+        parts.append(f"({event['who']}: {event['reason']}{first})" if "reason" in event else f"({event['who']})")
     if "delay_s" in event:
         parts.append(f"after {event['delay_s']:g} s")
     detail = event.get("detail")
@@ -209,9 +220,10 @@ def _print_report(found: queries.Report, replies: list[dict[str, Any]]) -> None:
     for label, name in (("Opened", "opened"), ("Clicked", "clicked")):
         human = engaged.get(f"{name}_human", 0)
         raw = ", ".join(f"{hits.get(f'{name}.{who}', 0)} {who}" for who in ("human", "unknown", "machine"))
-        everybody = engaged.get(f"{name}_any", 0)
+        possible, everybody = engaged.get(f"{name}_possible", 0), engaged.get(f"{name}_any", 0)
         of_sent = f"{percent(human, sent):>7} of sent, by people"
-        click.echo(f"{label:<10}  {human:>9}  {of_sent}; with machines {everybody}; hits: {raw}")
+        others = f"unknown {possible - human}, only machines {everybody - possible}"
+        click.echo(f"{label:<10}  {human:>9}  {of_sent}; {others}; hits: {raw}")
     click.echo(
         f"Unsubscr.   {engaged.get('unsubscribed', 0):>9}  {percent(engaged.get('unsubscribed', 0), sent):>7} of sent"
     )

@@ -111,6 +111,7 @@ def db_forget(config_path: Path, address: str, vacuum: bool) -> None:
     Exit status 1 if the address was nowhere.
     """
     config = configuration.load(config_path)
+    spooled = person.in_spool(config.store.path, config.store.spool_dir, address)
     found = person.forget(config.store.path, address, os.urandom(8), vacuum=vacuum)
     rows = ", ".join(f"{n} of {table}" for table, n in sorted(found.rows.items()))
     click.echo(
@@ -123,12 +124,10 @@ def db_forget(config_path: Path, address: str, vacuum: bool) -> None:
         )
     if found.remnants:
         click.echo("free space of the file still holds it: repeat this with --vacuum in a quiet hour", err=True)
-    spooled = sum(1 for _ in config.store.spool_dir.glob("*")) if config.store.spool_dir.is_dir() else 0
-    if spooled:
-        click.echo(
-            f"{config.store.spool_dir}: {spooled} files wait there and may name it: repeat this afterwards", err=True
-        )
-    sys.exit(0 if found.rows or found.hits else 1)
+    for name, lines in spooled.items():
+        advice = "delete them there" if name.endswith(".bad") else "repeat this when it has been replayed"
+        click.echo(f"{config.store.spool_dir / name}: lines about it: {len(lines)}; {advice}", err=True)
+    sys.exit(0 if found.rows or found.hits or spooled else 1)
 
 
 @click.command("export")
@@ -136,9 +135,10 @@ def db_forget(config_path: Path, address: str, vacuum: bool) -> None:
 @click.pass_obj
 def db_export(config_path: Path, address: str) -> None:
     """Everything that is held about ADDRESS, as one JSON document. Exit status 1 if that is nothing."""
-    found = person.export(_store(config_path), address)
+    store = configuration.load(config_path).store
+    found = person.export(store.path, address, store.spool_dir)
     document(found)
-    sys.exit(0 if found["messages"] or found["mentions"] else 1)
+    sys.exit(0 if found["messages"] or found["mentions"] or found["spool"] else 1)
 
 
 STORE_COMMANDS = (db_backup, db_check, db_checkpoint, db_purge, db_forget, db_export)

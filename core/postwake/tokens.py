@@ -143,10 +143,6 @@ class KeyRing:
         """The ID of the key that signs."""
         return self._newest
 
-    def secret(self) -> bytes:
-        """Return a secret derived from the newest key, for keyed hashes that are not tokens."""
-        return hmac.digest(self._keys[self._newest], b"postwake derived secret", "sha256")
-
     def sign(self, purpose: Purpose, token: Token) -> str:
         """Return *token* as URL text signed with the newest key; ValueError if the URL cannot be carried."""
         return self.signer(purpose, token.tracking_id, token.recipient, token.privacy)(token.link, token.url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from postwake.events import Direction, EventType, State, Who
-from postwake.store.rollup import Rollup
+from postwake.store.rollup import MailKey, Rollup
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
@@ -37,13 +37,34 @@ def count_cohort(rollup: Rollup, measure: str, cohort: Cohort, *, recipient: str
     _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient, n)
 
 
+def event_key(at_us: int, measure: str, cohort: Cohort | None, recipient: str = "") -> MailKey:
+    """Return under what :func:`count_event` counts: for who counts many at once (:attr:`Rollup.counted`)."""
+    return _key("event", at_us, measure, cohort, recipient)
+
+
 def _count(rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str, n: int) -> None:
-    recipient_domain = domain_of(recipient)
+    rollup.mail[_key(basis, at_us, measure, cohort, recipient)] += n
+
+
+def _key(basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str) -> MailKey:
+    recipient_domain = domain_of(recipient) if recipient else ""
     if cohort is None:
-        rollup.mail[basis, at_us // HOUR_US, measure, False, "", "", recipient_domain] += n
-    else:
-        inbound = cohort.direction is Direction.INBOUND
-        rollup.mail[basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain] += n
+        return basis, at_us // HOUR_US, measure, False, "", "", recipient_domain
+    inbound = cohort.direction is Direction.INBOUND
+    return basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain
+
+
+ENGAGED = {
+    "opened_human": "opens_human + clicks_human > 0",  # a human click implies an open
+    "opened_possible": "opens_human + opens_unknown + clicks_human + clicks_unknown > 0",  # not only machines
+    "opened_any": "opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0",
+    "clicked_human": "clicks_human > 0",
+    "clicked_possible": "clicks_human + clicks_unknown > 0",
+    "clicked_any": "clicks_human + clicks_machine + clicks_unknown > 0",
+    "unsubscribed": "unsubscribed_us IS NOT NULL",
+    "complained": "complained_us IS NOT NULL",
+}
+"""What is counted of a reader, once, and when a row of ``engagement`` makes it true."""
 
 
 def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:
@@ -68,14 +89,9 @@ def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None
         "SELECT recipient, state FROM delivery WHERE message = ?", (cohort.message,)
     ):
         count_delivery(rollup, cohort, recipient, State(state), sign)
-    engaged = transaction.execute(
-        "SELECT sum(opens_human + clicks_human > 0), sum(opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0),"
-        " sum(clicks_human > 0), sum(clicks_human + clicks_machine + clicks_unknown > 0),"
-        " sum(unsubscribed_us IS NOT NULL), sum(complained_us IS NOT NULL) FROM engagement WHERE message = ?",
-        (cohort.message,),
-    ).fetchone()
-    measures = ("opened_human", "opened_any", "clicked_human", "clicked_any", "unsubscribed", "complained")
-    for measure, n in zip(measures, engaged, strict=True):
+    sums = ", ".join(f"sum({condition})" for condition in ENGAGED.values())
+    engaged = transaction.execute(f"SELECT {sums} FROM engagement WHERE message = ?", (cohort.message,)).fetchone()
+    for measure, n in zip(ENGAGED, engaged, strict=True):
         if n:
             count_cohort(rollup, measure, cohort, n=sign * n)
 

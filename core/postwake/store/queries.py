@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from postwake.events import EventType, State
+from postwake.store.counting import ENGAGED
 from postwake.store.schema import DAY_US
 from postwake.tracking_id import parse_tracking_id
 
@@ -107,12 +108,29 @@ def deliveries(connection: sqlite3.Connection, number: int) -> list[Row]:
 
 
 def timeline(connection: sqlite3.Connection, number: int) -> list[Row]:
-    """Return every event of message *number*, oldest first, those of its other queue IDs included."""
+    """Return every event of message *number*, oldest first, those of its other queue IDs included.
+
+    A hit whose verdict was changed has the first one, too: ``who_first``, ``reason_first``.
+    """
     rows = connection.execute(
-        "SELECT * FROM events WHERE message = ?1 OR message IN (SELECT id FROM message WHERE merged_into = ?1) ORDER BY at_us, id",
+        "SELECT events.*, who.name AS who_first, reason_before AS reason_first FROM events"
+        " LEFT JOIN relabel ON relabel.id = (SELECT min(id) FROM relabel WHERE event = events.id)"
+        " LEFT JOIN who ON who.id = who_before WHERE events.message = ?1 OR"
+        " events.message IN (SELECT id FROM message WHERE merged_into = ?1) ORDER BY events.at_us, events.id",
         (number,),
     )
     return [_event(row) for row in rows]
+
+
+def engagement(connection: sqlite3.Connection, number: int) -> list[Row]:
+    """Return what readers of message *number* did, by recipient (None: of a body that several share), as judged so far."""
+    rows = connection.execute(
+        "SELECT delivery.recipient, opens_human, opens_unknown, opens_machine, clicks_human, clicks_unknown, clicks_machine"
+        " FROM engagement LEFT JOIN delivery ON delivery.message = engagement.message AND idx = recipient_idx AND idx > 0"
+        " WHERE engagement.message = ? ORDER BY recipient_idx",
+        (number,),
+    )
+    return [dict(row) for row in rows]
 
 
 def events(
@@ -155,7 +173,8 @@ class Report:
     recipients: int = 0
     states: dict[str, int] = field(default_factory=dict)
     engaged: dict[str, int] = field(default_factory=dict)
-    """Deliveries (shared messages count once) by what a reader did: opened_human, opened_any, clicked_…, unsubscribed."""
+    """Deliveries (shared messages count once) by what a reader did: opened_human, opened_possible (human or unknown),
+    opened_any (machines, too), clicked_…, unsubscribed."""
     hits: dict[str, int] = field(default_factory=dict)
     """Every open and click by who made it, in the period."""
     attempts: dict[str, int] = field(default_factory=dict)
@@ -186,7 +205,6 @@ class Report:
 
 
 _STATES = tuple(state.label for state in State)
-_ENGAGED = ("opened_human", "opened_any", "clicked_human", "clicked_any", "unsubscribed", "complained")
 _ATTEMPTS = ("sent", "deferred", "bounced", "expired")
 
 
@@ -229,7 +247,7 @@ def _add(found: Report, basis: str, measure: str, n: int) -> None:
             found.messages += n
         elif measure in _STATES:
             found.states[measure] = found.states.get(measure, 0) + n
-        elif measure in _ENGAGED:
+        elif measure in ENGAGED:
             found.engaged[measure] = found.engaged.get(measure, 0) + n
     elif "." in measure:
         found.hits[measure] = found.hits.get(measure, 0) + n

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from postwake.events import Accepted, Event, Hit
@@ -50,6 +51,12 @@ def _text_of(event: Accepted) -> str:
     )
     about = (event.subject, event.tag, event.campaign, event.untracked_reason)
     return "".join((*names, *about, *event.recipients, *event.metadata.keys(), *event.metadata.values()))
+
+
+def storable_hits(hits: Sequence[Hit]) -> Sequence[Hit]:
+    """Return *hits*, each :func:`storable_event`; looked through all at once, because nearly always they are already."""
+    text = "".join([f"{hit.url}{hit.user_agent}{hit.reason}{hit.client}" for hit in hits])
+    return [storable_event(hit) for hit in hits] if _UNSTORABLE.search(text) else hits
 
 
 def _clean(value: Any) -> Any:
