@@ -16,8 +16,15 @@ from postwake_logparse.record import Arrival, Attempt, Program, Relay
 PROGRAM = Program("exim", "exim", "exim")
 NOWHERE = Relay("", None, None, None, None)
 
-# Exim's own error numbers below ERRNO_RETRY_BASE: it is not time yet, nothing was tried (exim: src/macros.h).
-_NOT_TRIED = range(-57, -51)
+# It is not time yet, or not this queue run's business: nothing was tried. By the words, since the numbers of these
+# errors begin at -51, -52 or -59, depending on the version, and what is "retry time" to one is a router's :defer: to
+# another (exim: src/macros.h, ERRNO_RETRY_BASE; src/deliver.c, src/transports/smtp.c).
+_NOT_TRIED = (
+    "retry time not reached",
+    "domain is in queue_domains",
+    "remote deliveries suppressed",
+    "concurrency limit reached for transport",
+)
 
 _ARRIVAL = re.compile(
     r"(?P<sender><>|\"(?:\\.|[^\"\\])*\"[^ ]*|[^ ]*|.*?)"
@@ -34,7 +41,7 @@ _RECIPIENT = re.compile(r"(?:\"(?:\\.|[^\"\\])*\"|[^ \"])+")
 
 # Where the address ends and the fields begin.
 _FIELDS = re.compile(r" (?:[FP]=<|[RTQSHC]=|[QD]T=|\(=)")
-_FIELDS_OR_TEXT = re.compile(r" (?:[FP]=<|[RTQSHC]=|[QD]T=|(?:routing )?defer \()| ?: ")
+_FIELDS_OR_TEXT = re.compile(r"\"(?:\\.|[^\"\\])*\"|(?P<end> (?:[FP]=<|[RTQSHC]=|[QD]T=|(?:routing )?defer \()| ?: )")
 _SENT = re.compile(
     r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ ]+)|"
     r")(?: T=(?P<transport>[^ ]+)|)(?: S=[^ ]+|)"
@@ -44,7 +51,7 @@ _SENT = re.compile(
 _NOT_SENT = re.compile(
     r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ :]+)|"
     r")(?: T=(?P<transport>[^ :]+)|)(?: S=[^ ]+|)"
-    r"(?: (?:routing |)defer \((?P<errno>-?[0-9a-z]+)\)|)"
+    r"(?: (?:routing |)defer \(-?[0-9a-z]+\)|)"
     r"(?:: (?P<strerror>[^:\[]*?)(?= H=|: |$| DT=)|)"
     r"(?: H=(?P<host>[^ ]+)(?: DS|) \[(?P<ip>[^\]]*)\](?::(?P<port>[0-9]\w*|PORT_\w+)|)|)\*?"
     r"(?: I=[^ ]+?(?=:? )|)(?: L|)(?: X=(?P<tls>[^ ]+?)(?=:? )|)(?: CV=\w+|)(?: DN=\"(?:\\.|[^\"\\])*\"|"
@@ -53,7 +60,7 @@ _NOT_SENT = re.compile(
     re.DOTALL,
 )
 _TRAILING_TIME = re.compile(r" DT=(?P<dt>[0-9][0-9.dhmsw]*)$")
-_REPLY = re.compile(r" C=\"((?:\\.|[^\"\\])*)\"", re.DOTALL)
+_REPLY = re.compile(r" C=\"((?:\\.|[^\"\\])*)(?:\"|$)", re.DOTALL)  # without its end if syslog cut the line
 _TLS = re.compile(r" X=([^ ]+)")
 _QUEUE_TIME = re.compile(r" QT=([0-9][0-9.smhdw]*)")
 _TIME_PART = re.compile(r"([0-9.]+)([wdhms])")
@@ -137,8 +144,7 @@ def read_sent(text: str, at_us: int, host: str, queue_id: str, offset: int) -> A
 
 def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, offset: int) -> Attempt | None:
     """The record of ``** text`` (``bounced``) or ``== text`` (``deferred``), or None if it does not parse."""
-    start = _FIELDS_OR_TEXT.search(text)
-    address = text if start is None else text[: start.start()]
+    address = text[: _end_of_address(text)]
     match = _NOT_SENT.fullmatch(text, len(address))
     if match is None:
         return None
@@ -154,10 +160,6 @@ def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, 
     enhanced = _ENHANCED.search(said)
     if "@" not in recipient and " " in recipient:
         return None  # "** mua_wrapper is set but …": a sentence where the address should be
-    try:
-        errno = int(match["errno"] or 0)
-    except ValueError:
-        errno = 0
     return Attempt(
         at_us,
         host,
@@ -177,9 +179,19 @@ def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, 
         None,
         match["sender"],
         transport,
-        errno in _NOT_TRIED,
+        status == "deferred" and said.startswith(_NOT_TRIED),
         offset,
     )
+
+
+def _end_of_address(text: str) -> int:
+    """Where the address of a ``**`` or ``==`` line ends: before its fields, or before the colon of its text.
+
+    A colon may stand in a local part, which Exim logs without its quotes: what has no ``@`` yet goes on.
+    """
+    ends = [match.start() for match in _FIELDS_OR_TEXT.finditer(text) if match["end"] is not None]
+    whole = (end for end in ends if text[0] in "|/>:" or "@" in text[:end])
+    return next(whole, ends[0] if ends else len(text))
 
 
 class _Address(NamedTuple):

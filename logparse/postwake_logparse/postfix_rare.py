@@ -64,17 +64,20 @@ _HOST_SAID = re.compile(
 # The SMTP server's, postscreen's and cleanup's refusals. The tail of fields is the last one: the text may have
 # semicolons.
 _ACTION = re.compile(rf"(?:(?P<id>{QUEUE_ID}): |NOQUEUE: |)(?P<action>[a-z_-]+): (?P<rest>.*)", re.DOTALL)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
 _TAIL = re.compile(
     r"(?P<head>.*); (?=from=|to=|proto=)"
-    r"(?:from=<(?P<from>[^>]*)>,? ?)?(?:to=<(?P<to>[^;]*?)>,? ?)?(?:proto=(?P<proto>[^ ,:]+),? ?)?"
+    rf"(?:from=<(?P<from>(?:{_QUOTED})?[^>]*)>,? ?)?(?:to=<(?P<to>(?:{_QUOTED})?[^;]*?)>,? ?)?"
+    r"(?:proto=(?P<proto>[^ ,:]+),? ?)?"
     r"(?:helo=<?(?P<helo>[^>]*)>?)?"
+    r"(?:,? ?sasl_[a-z]+=<?[^>]*>?)*"
     r"(?:: (?P<text>.*))?",
     re.DOTALL,
 )
 _STAGE = re.compile(r"(?P<stage>[A-Z-]+)(?: from (?P<client>\S*\[\S*?\])(?::[0-9]+)?)?: ?(?P<text>.*)", re.DOTALL)
 _CONTENT = re.compile(r"(?P<stage>header|body|content) .*? from (?P<client>local|\S+\[\S*\])", re.DOTALL)
 _CODES = re.compile(r"(?:([2345][0-9]{2})[ -])?(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?= |$))?")
-_RELAY = re.compile(r"(?P<host>[^\[\]]*)\[(?P<inside>[^\]]*)\](?::(?P<port>[0-9]+))?")
+_RELAY = re.compile(r"(?P<host>[^\[\]]*)\[(?P<inside>[^\]]*)\](?::(?P<port>[0-9]+|unknown))?")
 _NEXT_ID = re.compile(rf"(?:queued as|forwarded as) ({QUEUE_ID})(?![A-Za-z0-9_.-])")
 
 # Before the mail had a queue ID; versions before 2.0 did not say so. A before-queue proxy's verdicts have no ID at all.
