@@ -25,7 +25,10 @@ from postwake_logparse.record import (
     Arrival,
     Attempt,
     Client,
+    Deleted,
+    Held,
     MessageId,
+    NonDelivery,
     Queued,
     QueueExpired,
     Record,
@@ -161,6 +164,13 @@ class _Table:
             yield from self._arrival(record)
         elif isinstance(record, QueueExpired):
             yield from self._expired(record)
+        elif isinstance(record, NonDelivery):
+            told = f"{record.audience} {record.notice} notification"
+            yield self._event("notified", record, self._message(record), reply=told, next_queue_id=record.new_queue_id)
+        elif isinstance(record, Held):
+            yield self._event("held", record, self._message(record), reply=record.text)
+        elif isinstance(record, Deleted):
+            yield self._event("deleted", record, self._message(record), reply=record.text)
         elif isinstance(record, Rejected):
             yield self._event(
                 "rejected",
