@@ -37,14 +37,14 @@ QUEUE_ID = r"[0-9A-HJ-NP-TV-Zb-df-hj-np-tv-z]{5,}+"
 
 _WITH_ID = re.compile(rf"({QUEUE_ID}): (.*)", re.DOTALL)
 _ATTEMPT = re.compile(
-    r"to=(?:<(?P<to>.*?)>|(?P<bare_to>[^ ,]*)), "
-    r"(?:orig_to=(?:<(?P<orig>.*?)>|(?P<bare_orig>[^ ,]*)), )?"
-    r"relay=(?P<relay>[^,]*), "
+    r"to=(?:<(?P<to>.*?)>|(?P<bare_to>[^ ,]*)), ?"
+    r"(?:orig_to=(?:<(?P<orig>.*?)>|(?P<bare_orig>[^ ,]*)), ?)?"
+    r"(?:relay=(?P<relay>[^,]*), ?)?"
     r"(?:conn_use=(?P<conn_use>[0-9]+),? )?"
-    r"delay=(?P<delay>[0-9.]+), "
-    r"(?:delays=(?P<delays>[0-9./]+), )?"
-    r"(?:tls=(?P<tls>[^ ,]*), )?"
-    r"(?:dsn=(?P<dsn>[0-9.]+), )?"
+    r"(?:delay=(?P<delay>[0-9.]+), ?)?"
+    r"(?:delays=(?P<delays>[0-9./]+), ?)?"
+    r"(?:tls=(?P<tls>[^ ,]*), ?)?"
+    r"(?:dsn=(?P<dsn>[0-9.]+), ?)?"
     r"status=(?P<status>[A-Za-z-]+),?(?: (?P<text>.*))?",
     re.DOTALL,
 )
@@ -227,7 +227,7 @@ def _read_attempt(
 ) -> Attempt | Probe | None:
     recipient = match["to"] if match["to"] is not None else match["bare_to"]
     original = match["orig"] if match["orig"] is not None else match["bare_orig"]
-    relay = read_relay(match["relay"])
+    relay = read_relay(match["relay"] or "")
     reply = match["text"] or ""
     if reply.startswith("("):
         end = reply.rfind(")")
@@ -238,7 +238,7 @@ def _read_attempt(
             return None
         return Probe(at_us, host, program, queue_id, recipient, relay, match["status"], match["dsn"], reply, offset)
     try:
-        delay_s = float(match["delay"])
+        delay_s = float(match["delay"]) if match["delay"] is not None else None
     except ValueError:
         delay_s = None
     return Attempt(

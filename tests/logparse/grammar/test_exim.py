@@ -101,6 +101,14 @@ RECORDS = [
         Attempt, {"recipient": "john: doe@a.test", "original_recipient": '"john: doe"@a.test', "relay.ip": "192.0.2.1", "transport": "t", "reply": "SMTP error from remote mail server after RCPT TO:<\"john: doe\"@a.test>: 550 x"}, id="colon-in-a-local-part"),
     pytest.param(f"{ID} => u@a.test R=r T=t H=h [192.0.2.1] C=\"250 cut by sysl", Attempt, {"reply": "250 cut by sysl", "status": "sent"}, id="reply-cut-by-syslog"),
     pytest.param("H=(y.test) [192.0.2.178]:3755 I=[192.0.2.4]:25 F=m@l.test rejected RCPT dir@ml3.test: relay not permitted", Rejected, {"sender": "m@l.test", "recipient": "dir@ml3.test", "text": "relay not permitted"}, id="rejected-without-angle-brackets"),
+    # exim: src/deliver.c, delivery_log(): with SRS built in, its sender stands before the return path.
+    pytest.param(f"{ID} => u+01 - test (\"u+01 - Test\"@a.test, u@a.test) <u@a.test> SRS=<SRS0=zT=ZG=b.test=c@a.test> R=virtual_user T=dovecot_virtual_delivery C=\"250 2.0.0 <u@a.test> x Saved\"",
+        Attempt, {"recipient": "u@a.test", "original_recipient": None, "transport": "dovecot_virtual_delivery", "dsn": "2.0.0"}, id="srs-sender-and-parents-with-spaces"),
+    pytest.param(f"{ID} ** u@a.test SRS=<SRS0=a=b=c=d@e.test> R=r T=t H=mx.a.test [192.0.2.1]: SMTP error from remote mail server after end of data: 550 x", Attempt, {"recipient": "u@a.test", "relay.ip": "192.0.2.1"}, id="srs-sender-of-a-failure"),
+    pytest.param(f"{ID} => s+spam |/usr/local/bin/autorespond s@a.test /home/a/.autorespond (s@a.test) <s@a.test> R=virtual_aliases T=virtual_address_pipe", Attempt, {"recipient": "s@a.test", "original_recipient": None, "agent": "pipe"}, id="command-behind-a-local-part"),
+    pytest.param(f"{ID} => u@a.test R=r T=t H=mx.a.test", Attempt, {"relay.host": "mx.a.test", "relay.ip": None, "relay.text": "mx.a.test"}, id="host-without-an-address"),
+    pytest.param(f"{ID} == u@a.test R=dnslookup T=remote_smtp defer (-44): SMTP error from remote mail server after RCPT TO:<u@a.test>: host mx.a.test [192.0.2.1]: 450 4.3.2 Too many mails",
+        Attempt, {"relay.text": "mx.a.test[192.0.2.1]", "dsn": "4.3.2", "reply": "SMTP error from remote mail server after RCPT TO:<u@a.test>: host mx.a.test [192.0.2.1]: 450 4.3.2 Too many mails"}, id="host-in-the-text"),
     pytest.param(f"{ID} ** u@a.test R=enforce_mail_permissions: Domain b.test has exceeded the max emails per hour (101/100 (101%)) allowed.  Message discarded.", Attempt, {"status": "bounced", "relay.text": "", "reply": "Domain b.test has exceeded the max emails per hour (101/100 (101%)) allowed.  Message discarded."}, id="cpanel-limit"),
 ]
 

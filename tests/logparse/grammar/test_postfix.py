@@ -129,6 +129,7 @@ RECORDS = [
         Rejected, {"sender": '"a;b to=<q>"@c.test', "recipient": "x@y.test", "helo": "a", "text": "554 5.7.1 <x@y.test>: Relay access denied"}, id="rejected-quoted-sender"),
     pytest.param("postfix/smtpd[1]: NOQUEUE: reject: MAIL from unknown[192.0.2.4]: 553 5.7.1 <a@b.test>: Sender address rejected: not owned by user joe; from=<a@b.test> proto=ESMTP helo=<x> sasl_username=<joe>",
         Rejected, {"sender": "a@b.test", "helo": "x", "text": "553 5.7.1 <a@b.test>: Sender address rejected: not owned by user joe"}, id="rejected-sasl-username"),
+    pytest.param("postfix/smtp[1]: 585BC3F: to=<u@b.test>, relay=mx[192.0.2.1]:25, status=deferred (connect to mx[192.0.2.1]:25: Connection timed out)", Attempt, {"delay_s": None, "status": "deferred", "dsn": None}, id="no-delay"),
     pytest.param("postfix/pipe[1]: 585BC3F: to=<u@h.test>, relay=filter, delay=1.2, delays=0.2/0/0/1, dsn=2.0.0, status=sent (delivered via filter service (250 2.0.0 Ok: queued as 9BE3547AFE))",
         Attempt, {"agent": "pipe", "reply": "delivered via filter service (250 2.0.0 Ok: queued as 9BE3547AFE)", "next_queue_id": "9BE3547AFE"}, id="pipe-to-a-filter"),
     pytest.param("postfix/smtp[1]: 585BC3F: to=<\"j doe, jr\"@b.test>, orig_to=<\"a, relay=none, delay=0, status=sent\"@b.test>, relay=mx[2001:db8::1]:25, delay=1, delays=0/0/0/1, dsn=5.1.1, status=bounced (host mx[2001:db8::1] said: 550 5.1.1 unknown (status=sent (ok)) ((( (in reply to RCPT TO command))",
