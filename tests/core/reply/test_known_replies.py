@@ -164,6 +164,7 @@ soft recipient inactive-mailbox | 550 5.2.1 The user's account is not activated
     "filters": """
 soft greylisting greylisted | 451 Internal resource temporarily unavailable - https://community.mimecast.com/docs/DOC-1369#451 [aBcDeF]
 hard recipient bad-mailbox | 550 Invalid Recipient - https://community.mimecast.com/docs/DOC-1369#550 [aBcDeF]
+hard sender blocklisted | 550 csi.mimecast.org Poor Reputation Sender. - https://community.mimecast.com/docs/DOC-1369#550
 hard sender blocklisted | 550 Local CT IP Reputation - (reject) - https://community.mimecast.com/docs/DOC-1369#550 [aBcDeF]
 hard sender policy | 554 Email rejected due to security policies - MCSpamSignature.x.x - https://community.mimecast.com/docs/DOC-1369#554 [aBcDeF]
 hard sender authentication | 550 Rejected by header based Anti-Spoofing policy - https://community.mimecast.com/docs/DOC-1369#550 [aBcDeF]
@@ -229,6 +230,8 @@ hard sender authentication | 554 Refused. You have no reverse DNS entry.
 hard sender authentication | 550 HELO should be a FQDN or address literal (See RFC 2821 4.1.1.1)
 soft sender rate-limited | 550 5.7.1 too many messages in the last hour from 192.0.2.9
 soft network network | 421 Temporary failure, please try again later.
+hard recipient bad-mailbox | host 127.0.0.1[127.0.0.1] said: 550 id=1-01 - Rejected by next-hop MTA on relaying, from MTA(smtp:[127.0.0.1]:10025): 550 5.1.1 <u@example.com>: Recipient address rejected: User unknown (in reply to end of DATA command)
+soft unknown other | delivery temporarily suspended: unknown mail transport error
 hard unknown routing | 552 5.7.0 Number of 'Received:' DATA headers exceeds maximum permitted
 hard sender protocol | 501 5.5.4 Invalid domain name
 hard sender protocol | 501 Invalid domain name
