@@ -230,6 +230,17 @@ hard sender authentication | 554 Refused. You have no reverse DNS entry.
 hard sender authentication | 550 HELO should be a FQDN or address literal (See RFC 2821 4.1.1.1)
 soft sender rate-limited | 550 5.7.1 too many messages in the last hour from 192.0.2.9
 soft network network | 421 Temporary failure, please try again later.
+soft recipient mailbox-full | 550 Mailbox is full / Blocks limit exceeded / Inode limit exceeded
+soft recipient mailbox-full | 552 Mailbox size limit exceeded
+soft recipient mailbox-full | 552 Mailbox limit exeeded for this email address
+hard recipient bad-mailbox | 553 sorry, no mail-box here by that name
+hard recipient bad-mailbox | 550 I cannot deliver mail for user@example.com
+hard sender authentication | 503 This mail server requires authentication when attempting to send to a non-local e-mail address
+hard sender policy | 550 Sender example.net has no A, AAAA, or MX DNS records
+hard sender blocklisted | 550 The sending IP 192.0.2.9 is listed on bl.example. Please resolve this and retry
+hard sender blocklisted | 550 Email blocked by cbl.abuseat.org
+hard sender spam | 554 blocked due to spam content
+hard unknown relaying | 550 user@example.com isn't allowed to relay
 hard recipient bad-mailbox | host 127.0.0.1[127.0.0.1] said: 550 id=1-01 - Rejected by next-hop MTA on relaying, from MTA(smtp:[127.0.0.1]:10025): 550 5.1.1 <u@example.com>: Recipient address rejected: User unknown (in reply to end of DATA command)
 soft unknown other | delivery temporarily suspended: unknown mail transport error
 hard unknown routing | 552 5.7.0 Number of 'Received:' DATA headers exceeds maximum permitted
