@@ -126,7 +126,7 @@ def _write(path: Path, data: bytes) -> None:
 @click.option(
     "--mta", type=click.Choice(("postfix", "exim", "auto")), default="auto", show_default=True, help="Whose log it is."
 )
-@click.option("--year", type=int, help="The year of the first line, for stamps that name none.")
+@click.option("--year", type=click.IntRange(1970, 9998), help="The year of the first line, for stamps that name none.")
 @click.option("--timezone", help="The zone of stamps that name none, such as Europe/Berlin. Default: this machine's.")
 @click.option("--stats", is_flag=True, help="A last line that counts lines by what became of them.")
 def parse_log(files: tuple[Path, ...], mta: str, year: int | None, timezone: str | None, stats: bool) -> None:

@@ -97,7 +97,8 @@ def parse_log(
         clock = StampReader(reference_us=now_us, timezone=timezone, year=year)
         table = _Table()
         for block in whole_lines(as_lines(portions)):
-            for record in grammar.parse_block(block, clock):
+            # A log that went through a mail or another system may have its lines ended by CRLF.
+            for record in grammar.parse_block(block.replace(b"\r\n", b"\n"), clock):
                 for event in table.events(record):
                     events[str(event["type"])] += 1
                     yield event

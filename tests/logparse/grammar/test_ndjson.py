@@ -32,6 +32,15 @@ def events_of(path: Path, mta: str = "auto", *, portion_bytes: int = 1 << 16) ->
     return list(parse_log([(path.name, portions)], mta=mta, year=None, timezone=zone, now_us=NOW_US, stats=True))
 
 
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_line_ends_of_another_system_do_not_matter(path: Path) -> None:
+    """The same events from a log whose lines end in CRLF."""
+    data = path.read_bytes().replace(b"\n", b"\r\n")
+    zone = "Etc/GMT-1" if path.parent.name == "exim" and "syslog" not in path.name else "UTC"
+    events = list(parse_log([("-", [data])], mta="auto", year=None, timezone=zone, now_us=NOW_US, stats=True))
+    assert events == events_of(path)
+
+
 def test_there_are_golden_logs() -> None:
     """Both MTAs have golden logs: the parametrised tests below are not empty."""
     assert {path.parent.name for path in LOGS} == {"exim", "postfix"}
