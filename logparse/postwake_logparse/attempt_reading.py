@@ -20,13 +20,8 @@ FAILURES_ENTRIES = 2_000
 """Replies to failed attempts are long, and new each time where the server writes an identifier into them."""
 
 
-class Verdict(NamedTuple):
-    """How a reply was classified: see :class:`~postwake.store.dictionary.StoredReply`."""
-
-    kind: str | None
-    fault: str | None
-    category: str | None
-    provider: str | None
+Verdict = tuple["str | None", "str | None", "str | None", "str | None"]
+"""Kind, fault, category and provider of a reply: see :class:`~postwake.store.dictionary.StoredReply`."""
 
 
 class Tried(NamedTuple):
@@ -53,7 +48,7 @@ class Tried(NamedTuple):
     code: int | None
     dsn: str | None
     rule: str | None
-    verdict: tuple[str | None, str | None, str | None, str | None] | None
+    verdict: Verdict | None
     reply_part: str | None
     delay_us: int | None
     before_qmgr_us: int | None
@@ -145,7 +140,7 @@ class AttemptReader:
         else:
             kind = _KIND[status]
             text, code, dsn, rule, verdict, part = self._understand(attempt)
-            if kind != _KIND[DEFERRED] and verdict.category == "expired":
+            if kind != _KIND[DEFERRED] and verdict[2] == "expired":
                 kind = _EXPIRED
         key = recipient.lower()
         return _new(
@@ -218,5 +213,5 @@ class AttemptReader:
         verdict, code, dsn = self._classifier.judge(
             attempt.reply, dsn=attempt.dsn, status=attempt.status, relay=attempt.relay.text
         )
-        found = Verdict(verdict.kind, verdict.fault, verdict.category, verdict.provider)
+        found = (verdict.kind, verdict.fault, verdict.category, verdict.provider)
         return text, code, attempt.dsn or dsn, verdict.rule, found, part

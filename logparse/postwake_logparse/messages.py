@@ -40,6 +40,8 @@ class Messages:
     def flush(self) -> None:
         """Write the rows entered so far."""
         self.bulk.flush()
+        self.rollup.gather()
+        self.ids.forget_closed()
         for message in self._done:
             if self._messages.get(message.id) is not message:
                 message.deliveries.clear()  # which refer to it: so the garbage collector has nothing to find
