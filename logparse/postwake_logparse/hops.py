@@ -10,12 +10,13 @@ from __future__ import annotations
 from postwake.events import EventType, State
 from postwake.store.bulk import DeliveryRow, MessageRow
 from postwake.store.counting import count_event, count_message, recount_events
-from postwake.store.schema import DAY_US
+from postwake.store.schema import HOUR_US
 from postwake_logparse.attempt_reading import Tried
 from postwake_logparse.messages import Messages
 from postwake_logparse.queue_ids import QueueEntry
 
-HANDED_OVER_WITHIN_US = 24 * 3600 * 1_000_000
+HANDED_OVER_WITHIN_US = 24 * HOUR_US
+_NEAR = ", ".join(f"?1 + {hours}" for hours in range(-24, 25))
 
 _FINAL = (State.SENT, State.BOUNCED, State.EXPIRED)
 _UNDECIDED = (State.QUEUED, State.DEFERRED, State.HANDED_OVER)
@@ -215,12 +216,11 @@ class Hops:
     def dissolve(self, message: MessageRow) -> None:
         """Let a message that was split to its last recipient be part of one of the messages it was split into."""
         self._messages.bulk.flush()
-        day = message.cohort.at_us // DAY_US
         row = self._messages.transaction.execute(
-            "SELECT id FROM message WHERE at_us / 86400000000 IN (?, ?, ?) AND message_id = ?"
-            " AND message_id IS NOT NULL AND tracking_id IS NOT NULL AND merged_into IS NULL AND abs(at_us - ?) < ?"
+            f"SELECT id FROM message WHERE at_us / 3600000000 IN ({_NEAR}) AND message_id = ?2"  # noqa: S608
+            " AND message_id IS NOT NULL AND tracking_id IS NOT NULL AND merged_into IS NULL AND abs(at_us - ?3) < ?4"
             " ORDER BY id LIMIT 1",
-            (day - 1, day, day + 1, message.message_id, message.cohort.at_us, HANDED_OVER_WITHIN_US),
+            (message.cohort.at_us // HOUR_US, message.message_id, message.cohort.at_us, HANDED_OVER_WITHIN_US),
         ).fetchone()
         if row is None:
             return

@@ -7,6 +7,8 @@ from postwake.store.dictionary import StoredReply
 from postwake.store.transaction import Transaction
 from postwake_logparse.attempt_reading import AttemptReader, Tried
 
+_NO_VERDICT = (None, None, None, None)
+
 
 class Outcomes:
     """Understands attempts. :meth:`begin` must be called in each transaction before the numbers are asked for."""
@@ -24,10 +26,10 @@ class Outcomes:
         """Return the number of the attempt's reply; None if nothing was said."""
         if not tried.reply:
             return None
-        found = self._replies.cached((tried.reply, tried.code, tried.dsn, tried.rule))
+        verdict = tried.verdict or _NO_VERDICT
+        found = self._replies.cached((tried.reply, tried.code, tried.dsn, tried.rule, verdict[3]))
         if found is not None:
             return found
-        verdict = tried.verdict or (None, None, None, None)
         return self._replies.id(StoredReply(tried.reply, tried.code, tried.dsn, *verdict, tried.rule))
 
     def expired(self, forced: bool) -> tuple[int, str | None, str | None]:

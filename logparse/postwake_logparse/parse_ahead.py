@@ -164,18 +164,20 @@ class ParseAhead:
 
     def close(self) -> None:
         """End the child."""
-        if not self._pid:
-            return
+        if self._pid:
+            self._end()
+
+    def _end(self) -> int:
         os.close(self._requests)
         os.close(self._results)
-        os.waitpid(self._pid, 0)
-        self._pid = 0
         self._blocks.close()
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
+        return os.waitstatus_to_exitcode(status)
 
     def _ended(self) -> UnavailableError:
-        _, status = os.waitpid(self._pid, os.WNOHANG)
         return UnavailableError(
-            f"the process that parses the log ended (wait status {status}): what was written is safe; start again"
+            f"the process that parses the log ended with status {self._end()}: what was written is safe; start again"
         )
 
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from postwake.store.bulk import MessageRow
-from postwake.store.schema import DAY_US
+from postwake.store.schema import DAY_US, HOUR_US
 from postwake.store.transaction import Transaction
 
 CLOSED_LATELY = 2_000
@@ -21,6 +21,9 @@ CLOSED_REMEMBERED = 4 * CLOSED_LATELY
 """Queue IDs remembered after ``removed``, for the line of the hop before that names them only then."""
 UNUSED_AFTER_US = DAY_US
 """A queue ID that no mail was queued under within a day never will be: the client went away after RCPT."""
+
+_WEEK = ", ".join(f"?1 - {hours}" for hours in range(-1, 7 * 24))
+"""The hours in which a mail may have begun that a line of the hour ?1 speaks of: one probe of the index each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -189,11 +192,10 @@ class QueueIds:
 
     def closed_ever(self, queue_id: str, at_us: int, transaction: Transaction) -> int | None:
         """Return the message that *queue_id* stood for at *at_us* or in the days before; needs all rows written."""
-        day = at_us // DAY_US
         row = transaction.execute(
-            "SELECT coalesce(merged_into, id) FROM message WHERE at_us / 86400000000 IN"
-            " (?1, ?1 - 1, ?1 - 2, ?1 - 3, ?1 - 4, ?1 - 5, ?1 - 6) AND queue_id = ?2 ORDER BY id DESC LIMIT 1",
-            (day, queue_id),
+            f"SELECT coalesce(merged_into, id) FROM message WHERE at_us / 3600000000 IN ({_WEEK})"  # noqa: S608
+            " AND queue_id = ?2 ORDER BY id DESC LIMIT 1",
+            (at_us // HOUR_US, queue_id),
         ).fetchone()
         return None if row is None else int(row[0])
 

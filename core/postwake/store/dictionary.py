@@ -91,7 +91,7 @@ def cut_variable(text: str) -> tuple[str, str | None]:
     return f"{text[:start]}{{}}{text[end:]}", text[start:end]
 
 
-ReplyKey = tuple[str, "int | None", "str | None", "str | None"]
+ReplyKey = tuple[str, "int | None", "str | None", "str | None", "str | None"]
 
 
 class ReplyDictionary:
@@ -103,12 +103,12 @@ class ReplyDictionary:
         self._cache: dict[ReplyKey, int] = {}
 
     def cached(self, key: ReplyKey) -> int | None:
-        """Return the number of the reply with that text, code, enhanced code and rule, if it was asked for lately."""
+        """Return the number of the reply with that text, code, enhanced code, rule and provider, if it was asked lately."""
         return self._cache.get(key)
 
     def id(self, reply: StoredReply) -> int:
         """Return the number of *reply*, entering it if it is new."""
-        key = (reply.text, reply.code, reply.dsn, reply.rule)
+        key = (reply.text, reply.code, reply.dsn, reply.rule, reply.provider)
         found = self._cache.get(key)
         if found is None:
             found = self._look_up(reply)
