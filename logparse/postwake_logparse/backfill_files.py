@@ -182,6 +182,18 @@ class BackfillSource:
             self._finish(self._reader)
         return None
 
+    def read_on(self, max_bytes: int = DEFAULT_BLOCK_BYTES) -> Chunk | None:
+        """As :meth:`read`, but None at the end of the file that is open, and before the first.
+
+        Where the next file is to be read from may depend on what was said of this one: on its being a copy of it.
+        """
+        if self._reader is None:
+            return None
+        try:
+            return self._read(self._reader, max_bytes)
+        except OSError:
+            return None  # read() meets the same error and counts it
+
     def wait(self, timeout_s: float) -> None:
         """There is nothing to wait for."""
 

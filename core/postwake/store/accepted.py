@@ -15,7 +15,7 @@ from postwake.store.counting import (
     recount_events,
     recount_message,
 )
-from postwake.store.schema import DAY_US
+from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
 _NEAR_US = 3_600_000_000
@@ -154,11 +154,11 @@ def _insert_queue(transaction: Transaction, event: Accepted, message: int) -> No
 
 def _met_by_log(transaction: Transaction, event: Accepted) -> int | None:
     """Return the message that the log parser made because this event was late (it waited in the spool)."""
-    day = event.at_us // DAY_US
+    hour = event.at_us // HOUR_US
     row = transaction.execute(
-        "SELECT id FROM message WHERE at_us / 86400000000 IN (?, ?, ?) AND queue_id = ? AND tracking_id IS NULL"
+        "SELECT id FROM message WHERE at_us / 3600000000 IN (?, ?, ?) AND queue_id = ? AND tracking_id IS NULL"
         " AND merged_into IS NULL AND abs(at_us - ?) < ? ORDER BY abs(at_us - ?) LIMIT 1",
-        (day - 1, day, day + 1, event.queue_id, event.at_us, _NEAR_US, event.at_us),
+        (hour - 1, hour, hour + 1, event.queue_id, event.at_us, _NEAR_US, event.at_us),
     ).fetchone()
     return None if row is None else int(row[0])
 

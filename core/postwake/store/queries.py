@@ -31,11 +31,11 @@ def find_messages(connection: sqlite3.Connection, what: str, limit: int = 20) ->
     bare = what.strip("<>")
     found = [*_probe(connection, "queue_id", what, limit), *_probe(connection, "message_id", bare, limit)]
     if "@" in bare and not found:
-        for day in _days(connection, "delivery", "delivery_recipient"):
+        for hour in _hours(connection, "delivery", "delivery_recipient"):
             named = connection.execute(
-                "SELECT DISTINCT message FROM delivery WHERE at_us / 86400000000 = ? AND recipient = ? COLLATE NOCASE"
+                "SELECT DISTINCT message FROM delivery WHERE at_us / 3600000000 = ? AND recipient = ? COLLATE NOCASE"
                 " ORDER BY message DESC LIMIT ?",
-                (day, bare, limit),
+                (hour, bare, limit),
             )
             found += [row[0] for row in named]
             if len(found) >= limit:
@@ -44,12 +44,12 @@ def find_messages(connection: sqlite3.Connection, what: str, limit: int = 20) ->
 
 
 def _probe(connection: sqlite3.Connection, column: str, value: str, limit: int) -> list[int]:
-    # One look a day: the index begins with it (see the schema), newest first.
+    # One look an hour: the index begins with it (see the schema), newest first.
     found: list[int] = []
-    for day in _days(connection, "message", f"message_{column}"):
+    for hour in _hours(connection, "message", f"message_{column}"):
         rows = connection.execute(
-            f"SELECT id FROM message WHERE at_us / 86400000000 = ? AND {column} = ? AND {column} IS NOT NULL ORDER BY id DESC LIMIT ?",
-            (day, value, limit),
+            f"SELECT id FROM message WHERE at_us / 3600000000 = ? AND {column} = ? AND {column} IS NOT NULL ORDER BY id DESC LIMIT ?",
+            (hour, value, limit),
         )
         found += [row[0] for row in rows]
         if len(found) >= limit:
@@ -57,17 +57,17 @@ def _probe(connection: sqlite3.Connection, column: str, value: str, limit: int) 
     return found
 
 
-def _days(connection: sqlite3.Connection, table: str, index: str) -> Iterator[int]:
-    """Yield the days that *table* has rows of, newest first, in one step of its index each.
+def _hours(connection: sqlite3.Connection, table: str, index: str) -> Iterator[int]:
+    """Yield the hours that *table* has rows of, newest first, in one step of its index each.
 
-    Not a range from the first to the last: one line with a wild year in it would make that a million days long.
+    Not a range from the first to the last: one line with a wild year in it would make that millions of hours long.
     """
     condition = " AND message_id IS NOT NULL" if index == "message_message_id" else ""
     before = 2**62
     while True:
         row = connection.execute(
-            f"SELECT at_us / 86400000000 FROM {table} INDEXED BY {index} WHERE at_us / 86400000000 < ?{condition}"
-            " ORDER BY at_us / 86400000000 DESC LIMIT 1",
+            f"SELECT at_us / 3600000000 FROM {table} INDEXED BY {index} WHERE at_us / 3600000000 < ?{condition}"
+            " ORDER BY at_us / 3600000000 DESC LIMIT 1",
             (before,),
         ).fetchone()
         if row is None:

@@ -52,6 +52,11 @@ class Rollup:
         """Count *n* of *measure* at *at_us* under one dimension's key."""
         self._cells[basis, dimension, at_us // HOUR_US, key, measure] += n
 
+    def gather(self) -> None:
+        """Add up what was counted one by one, which takes memory each."""
+        self.mail.update(self.counted)
+        self.counted.clear()
+
     def merge(self, other: Rollup) -> None:
         """Add what *other* counted."""
         self._cells.update(other._cells)
@@ -83,8 +88,7 @@ class Rollup:
 
     def _spread(self) -> None:
         cells = self._cells
-        self.mail.update(self.counted)
-        self.counted.clear()
+        self.gather()
         for (basis, hour, measure, inbound, domain, tag, recipient_domain), n in self.mail.items():
             if inbound:
                 cells[basis, "inbound", hour, "", measure] += n
