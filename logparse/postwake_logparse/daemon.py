@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -66,10 +68,24 @@ def run(path: Path, reasons: Iterable[str] = ()) -> int:
     registry.register(LogCollector(follower, ingester, time.time))
     registry.register(StoreCollector(config.store.path, config.tracking.sender_domains, reasons))
     stop_metrics = serve(config.metrics.logparse, registry)
-    signals = Signals()
     stop = threading.Event()
     status = [os.EX_SOFTWARE]
     thread = threading.Thread(target=_follow, args=(follower, stop, status), name="follow", daemon=True)
+
+    def reload() -> None:
+        """Begin anew in this process with the configuration as it is now; what was read stands in the store."""
+        try:
+            make_correlator(configuration.load(path))
+        except PostwakeError as error:
+            log.error("reload=refused error=%s", error)
+            return
+        stop.set()
+        thread.join(10)
+        log.info("reload=done")
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # stays so until the new beginning listens to it again
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    signals = Signals(reload)
     thread.start()
     notify("READY=1")
     log.info("source=%s state=ready", follower.name)
