@@ -96,6 +96,7 @@ class _Supervisor:
         process = os.fork()
         if process == 0:
             status = 1
+            os.environ.pop("NOTIFY_SOCKET", None)  # readiness and watchdog are the parent's to tell
             try:
                 run_worker(self._listener.fileno(), lambda: _load(self._path), self._stats.worker(number), parent)
             except Exception:
