@@ -28,7 +28,7 @@ PATIENCE_S = 60.0
 # What a container manager does before it starts systemd (https://systemd.io/CONTAINER_INTERFACE). It runs in new namespaces.
 _BOOT = r"""
 set -eu
-root=$1 lower=$2 upper=$3 work=$4 name=$5
+root=$1 lower=$2 upper=$3 work=$4
 mount --make-rprivate /
 mount -t overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" overlay "$root"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
@@ -47,7 +47,6 @@ mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 for n in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${n%:*}" "$root/dev/${n#*:}"; done
-hostname "$name"
 ip link set lo up
 cd "$root"
 mkdir -p .outside
@@ -96,8 +95,7 @@ def base_root() -> Path:
 class Machine:
     """One booted Debian. Use as a context manager."""
 
-    def __init__(self, name: str = "mail.example.com") -> None:
-        self.name = name
+    def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="postwake-machine-"))
         self._directory.chmod(0o755)
         self.upper = self._directory / "upper"
@@ -131,7 +129,7 @@ class Machine:
         enter = f'echo $$ > {self._cgroup}/cgroup.procs; exec "$@"'
         spaces = ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--fork"]
         self._process = subprocess.Popen(
-            ["sh", "-euc", enter, "sh", *spaces, "sh", "-c", _BOOT, "sh", *parts, self.name],
+            ["sh", "-euc", enter, "sh", *spaces, "sh", "-c", _BOOT, "sh", *parts],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         deadline = time.monotonic() + PATIENCE_S
@@ -189,20 +187,50 @@ class Machine:
         assert done.returncode == 0, f"{script}: status {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def wait_for(self, script: str, patience_s: float = PATIENCE_S) -> str:
+        """Run the shell *script* in it until its status is 0; return its output. AssertionError if that never comes."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            done = self.try_run(script)
+            if done.returncode == 0:
+                return done.stdout
+            assert time.monotonic() < deadline, f"{script}: never\n{done.stdout}{done.stderr}"
+            time.sleep(0.1)
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start *arguments* in it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def reboot(self) -> None:
+        """End everything at once, as a power cut does, and boot again from what is on the disk."""
+        self._end()
+        self._init = 0
+        self.boot()
+
     def copy_in(self, source: Path, target: str) -> None:
         """Put a file of this machine into it."""
         shutil.copyfile(source, self.root / target.lstrip("/"))
 
     def close(self) -> None:
         """End everything in it at once, and remove what it wrote."""
+        self._end()
+        shutil.rmtree(self._directory)
+
+    def _end(self) -> None:
         if self._process is not None:
             if self._init:
                 os.kill(self._init, signal.SIGKILL)  # process 1 of its namespace: the kernel ends all the others
             else:
                 self._process.kill()
             self._process.communicate()
+            self._process = None
             _remove_cgroups(self._cgroup)
-        shutil.rmtree(self._directory)
 
 
 def _remove_cgroups(cgroup: Path) -> None:

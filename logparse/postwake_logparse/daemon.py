@@ -106,13 +106,34 @@ def make_correlator(config: Config) -> Correlator:
     return Correlator(Outcomes(classifier), is_internal, frozenset(config.mta.local_domains))
 
 
+class _SourceErrors:
+    """Says in the log what went wrong with the source: the first time at once, then once a minute at most."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._said = 0
+        self._said_at = float("-inf")
+
+    def __call__(self) -> None:
+        """Say what is new."""
+        source = self._follower.source
+        if source is None or source.stats.read_errors == self._said or time.monotonic() - self._said_at < 60:
+            return
+        self._said, self._said_at = source.stats.read_errors, time.monotonic()
+        log.warning(
+            "source=%s errors=%d error=%s", self._follower.name, source.stats.read_errors, source.stats.last_error
+        )
+
+
 def _follow(follower: Follower, stop: threading.Event, status: list[int]) -> None:
     """Follow until told to stop; leave the exit status of what ended it in *status*."""
     complained_at = 0.0
+    complain_of_source = _SourceErrors(follower)
     while not stop.is_set():
         try:
             if not follower.step(timeout_s=1.0) and follower.ended:
                 break
+            complain_of_source()
         except StoreUnavailableError as error:
             if time.monotonic() - complained_at > 60:
                 log.warning("store=unavailable waiting=yes error=%s", error)
