@@ -62,9 +62,8 @@ def test_in_and_out(journal_server: Any) -> None:
     rows = server.ask(
         "SELECT recipient, tracked, state, sasl_username FROM deliveries JOIN messages ON messages.id = message ORDER BY 1"
     )
-    host = server.run("postconf -h myhostname").strip()
     assert rows == [
-        ["reader1@accept.test", 1, "sent", f"shop@{host}"],
+        ["reader1@accept.test", 1, "sent", "shop"],
         ["reader2@accept.test", 1, "sent", None],
         ["reader3@accept.test", 1, "sent", None],
         ["you@accept.test", 1, "sent", None],
@@ -83,7 +82,7 @@ def test_in_and_out(journal_server: Any) -> None:
     story = server.run("postwake message reader1@accept.test")
     assert "sent" in story
     assert "opened" in story
-    assert '"type":"sent"' in server.run("postwake events --json | head -20")
+    assert '"type":"sent"' in server.run("postwake events")
 
     metrics = {
         service: server.get(f"http://127.0.0.1:{9861 + n}/metrics")
@@ -118,7 +117,9 @@ def test_in_and_out(journal_server: Any) -> None:
         == ""
     )
     assert (
-        server.run("ls -A /run | grep postwake || true; ss -Hxl | grep postwake || true; pgrep -fa postwake || true")
+        server.run(
+            "ls -A /run | grep postwake || true; ss -Hxl | grep postwake || true; ps -eo args | grep '[/]postwake' || true"
+        )
         == ""
     )
 
@@ -138,7 +139,7 @@ def test_removed_without_undo(server: Any) -> None:
     assert server.run("cat /etc/postfix/main.cf") != before
     server.run("apt-get remove --quiet --quiet --yes postwake")
     assert server.run("cat /etc/postfix/main.cf") == before
-    assert server.run("pgrep -fa postwake || true") == ""
+    assert server.run("ps -eo args | grep '[/]postwake' || true") == ""
     assert server.run("ls /etc/postwake/keys /var/lib/postwake/postwake.db").count("\n") == 2
     server.send("25:1")
     server.wait_for("grep -lq 'Order 1' /srv/sink/*")
