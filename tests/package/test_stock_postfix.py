@@ -16,6 +16,7 @@ _PRUNED = (
     "/run",
     "/var/lib/dpkg",
     "/var/lib/apt",
+    "/var/lib/postfix",
     "/var/cache",
     "/var/log",
     "/var/mail",
