@@ -312,6 +312,16 @@ class Retention(_Section):
     )
 
 
+class Backup(_Section):
+    """The backups that `postwake db backup` makes by itself, every night from the maintenance timer."""
+
+    directory: Path = Field(
+        default=Path("/var/lib/postwake/backup"),
+        description="Where they are kept. Another disk is better; the unit must then be allowed to write there (docs/operations.md).",
+    )
+    keep: int = Field(default=3, ge=0, le=1000, description="How many are kept, each a whole copy. 0: none is made.")
+
+
 class Config(_Section):
     """Everything."""
 
@@ -324,6 +334,7 @@ class Config(_Section):
     pixelserver: PixelServer = Field(default_factory=PixelServer)
     metrics: Metrics = Field(default_factory=Metrics)
     retention: Retention = Field(default_factory=Retention)
+    backup: Backup = Field(default_factory=Backup)
 
     def tracking_for(self, domain: str) -> Tracking:
         """Return the settings for mail of sender *domain*: `[tracking]` with that domain's overrides."""
