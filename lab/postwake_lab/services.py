@@ -31,6 +31,7 @@ keys = "{directory}/keys"
 socket = "{socket}"
 socket_group = "postfix"
 workers = {workers}
+{milter}
 [logparse]
 path = "{log}"
 mta = "{mta}"
@@ -58,6 +59,7 @@ class Services:
     mta: str = "postfix"
     tracking: str = ""
     pixelserver: str = ""
+    milter: str = ""
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Services:
             "tracking": self.tracking,
             "socket": self.socket,
             "workers": self.workers,
+            "milter": self.milter,
             "log": self.log,
             "mta": self.mta,
             "pixel_port": self.pixel_port,

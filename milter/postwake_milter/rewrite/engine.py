@@ -345,15 +345,16 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
         excluded_hosts=plan.excluded_hosts,
         skip_visible_url=plan.skip_visible_url,
         skip_unsubscribe=plan.skip_unsubscribe,
-        unsubscribe_targets=targets,
     )
     host = host_of(mint.open_url(BOTTOM))
 
-    def make() -> HtmlDraft:
+    def make(targets: frozenset[str]) -> HtmlDraft:
         codec, reason = editable(charset, decoded)
-        return draft_html(decoded, html_plan, host, codec=codec) if reason is None else HtmlDraft.nothing(reason, {})
+        if reason is not None:
+            return HtmlDraft.nothing(reason, {})
+        return draft_html(decoded, replace(html_plan, unsubscribe_targets=targets), host, codec=codec)
 
-    return known.draft((charset, html_plan, host), make)
+    return known.draft((charset, html_plan, host), targets, make)
 
 
 def _encode(

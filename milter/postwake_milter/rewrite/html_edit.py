@@ -105,6 +105,8 @@ class HtmlDraft:
 
     spans: tuple[tuple[int, int], ...]
     destinations: tuple[str, ...]
+    urls: frozenset[str]
+    """All that links of the document lead to: of :attr:`HtmlPlan.unsubscribe_targets`, others change nothing."""
     pixels: int
     skipped: dict[str, int]
     reason: str | None
@@ -115,9 +117,9 @@ class HtmlDraft:
     the one message of four thousand whose URL ends in ``--`` such a link stays as it is."""
 
     @classmethod
-    def nothing(cls, reason: str | None, skipped: dict[str, int]) -> HtmlDraft:
+    def nothing(cls, reason: str | None, skipped: dict[str, int], urls: frozenset[str] = frozenset()) -> HtmlDraft:
         """Return the draft of a document that is left as it is."""
-        return cls((), (), 0, skipped, reason, (), {})
+        return cls((), (), urls, 0, skipped, reason, (), {})
 
     def replacements(self, mint: Mint, first_link: int = 0) -> list[bytes]:
         """Return what takes the place of each span; links are numbered from *first_link*.
@@ -147,6 +149,7 @@ class _Clicks:
 
     edits: list[Edit]
     destinations: list[str]
+    urls: set[str]
     fragile: dict[int, bytes]
     """Links that a URL ending in ``--`` must not go into, and their bytes: see :class:`HtmlDraft`."""
     changes: list[LinkChange]
@@ -170,16 +173,21 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, c
 def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = "utf-8") -> HtmlDraft:
     """Decide and verify what :func:`edit_html` does, for any mint whose URLs lead to *tracking_host*."""
     scan = scan_html(html)
-    clicks = _clicks(html, scan, plan, tracking_host, codec) if plan.clicks else _Clicks([], [], {}, [], [], Counter())
+    clicks = (
+        _clicks(html, scan, plan, tracking_host, codec)
+        if plan.clicks
+        else _Clicks([], [], set(), {}, [], [], Counter())
+    )
     pixels = wanted(plan.pixel_position) if plan.opens else ()
     skipped = {str(reason): count for reason, count in clicks.skipped.items()}
+    urls = frozenset(clicks.urls)
     if not clicks.edits and not pixels:
-        return HtmlDraft.nothing(None, skipped)
+        return HtmlDraft.nothing(None, skipped, urls)
 
     ignored = html_end_tags(html, scan)
     judge = Judge(apply_edits(html, ignored), clicks.changes, clicks.comments)
     if not judge.can_judge:
-        return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped)
+        return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped, urls)
     offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
     tags = {pixel: pixel_tag(_pixel_stand_in(pixel)) for pixel in pixels}
 
@@ -202,7 +210,7 @@ def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = 
         places = {}
         edits = verified(places) if clicks.edits else ()
         if edits is None:
-            return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped)
+            return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped, urls)
         for pixel in pixels:
             for at in offers[pixel]:
                 attempt = verified({**places, pixel: at})
@@ -214,7 +222,7 @@ def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = 
     what = {_link_stand_in(number): number for number in range(len(clicks.destinations))}
     what |= {tag: -1 - pixel for pixel, tag in tags.items()}
     fillings = tuple(what.get(edit.replacement) for edit in edits)
-    return HtmlDraft(spans, tuple(clicks.destinations), len(places), skipped, reason, fillings, clicks.fragile)
+    return HtmlDraft(spans, tuple(clicks.destinations), urls, len(places), skipped, reason, fillings, clicks.fragile)
 
 
 def _link_stand_in(number: int) -> bytes:
@@ -231,7 +239,7 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
     rules = LinkRules(
         plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, plan.unsubscribe_targets
     )
-    out = _Clicks([], [], {}, [], [], Counter())
+    out = _Clicks([], [], set(), {}, [], [], Counter())
     in_comments: dict[int, list[Edit]] = {}
     ordinal = -1
     for number, tag in enumerate(scan.tags):
@@ -249,7 +257,7 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
                 out.skipped[Skip.OPT_OUT] += 1
             else:
                 raw = html[href.value_start : href.value_end]
-                destination = _destination(raw, rules, codec)
+                destination = _destination(raw, rules, codec, out.urls)
                 if not isinstance(destination, Skip) and tag.name == b"a":
                     rel = next((html[a.value_start : a.value_end] for a in found if a.name == b"rel"), b"")
                     content = html[tag.end : _content_end(scan.tags, number)]
@@ -277,8 +285,8 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
     return out
 
 
-def _destination(raw: bytes, rules: LinkRules, codec: str) -> str | Skip:
-    """Return where the ``href`` with the bytes *raw* leads, or why it is left alone by its address."""
+def _destination(raw: bytes, rules: LinkRules, codec: str, urls: set[str]) -> str | Skip:
+    """Return where the ``href`` with the bytes *raw* leads, which *urls* gets too, or why its address keeps it out."""
     text = decode_href(raw, codec)
     if text is None:
         # Not ours to decode; but a mailto: or a fragment is none of ours in any charset.
@@ -288,6 +296,7 @@ def _destination(raw: bytes, rules: LinkRules, codec: str) -> str | Skip:
     if reason is not None:
         return reason
     url = browser_url(url)
+    urls.add(url)
     return rules_skip(url, rules) or url
 
 

@@ -16,14 +16,14 @@ from typing import Final
 from .html_edit import HtmlDraft, HtmlPlan
 from .transfer import Gaps, Opened, Placement, Span, open_body
 
-_COPIES: Final = 5
-"""What is kept of a part is some five times its size: encoded, decoded, both cut in pieces, the look-up tables."""
-_MAX_DRAFTS: Final = 4
+_COPIES: Final = 6
+"""What is kept of a part is some six times its size: encoded, decoded, both cut in pieces once or twice."""
+_MAX_DRAFTS: Final = 2
 """Drafts of one part: few senders send the same bytes under several plans."""
 
 
 DraftKey = tuple[str, HtmlPlan, str]
-"""What a draft depends on besides the part's bytes: charset, plan and tracking host."""
+"""What a draft depends on besides the part's bytes: charset, plan (its unsubscribe targets left out), tracking host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,21 @@ class Known:
 
     def __init__(self, opened: Opened) -> None:
         self.opened = opened
-        self._drafts: dict[DraftKey, HtmlDraft] = {}
+        self._drafts: list[tuple[DraftKey, frozenset[str], HtmlDraft]] = []
         self._places: dict[tuple[Span, ...], Place] = {}
 
-    def draft(self, key: DraftKey, make: Callable[[], HtmlDraft]) -> HtmlDraft:
-        """Return the draft under *key*, from *make* if there is none."""
-        found = self._drafts.get(key)
-        if found is None:
-            found = make()
-            if len(self._drafts) < _MAX_DRAFTS:
-                self._drafts[key] = found
-        return found
+    def draft(self, key: DraftKey, targets: frozenset[str], make: Callable[[frozenset[str]], HtmlDraft]) -> HtmlDraft:
+        """Return the draft under *key* for mail with the unsubscribe *targets*, from *make* if there is none.
+
+        Every recipient of a newsletter may have a target of their own: only one that a link leads to matters.
+        """
+        for drafted, mattering, draft in self._drafts:
+            if drafted == key and targets & draft.urls == mattering:
+                return draft
+        draft = make(targets)
+        if len(self._drafts) < _MAX_DRAFTS:
+            self._drafts.append((key, targets & draft.urls, draft))
+        return draft
 
     def place(self, spans: tuple[Span, ...]) -> Place:
         """Return where *spans* of the decoded bytes stand; TransferError if nothing can be put there."""

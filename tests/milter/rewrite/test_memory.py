@@ -70,6 +70,22 @@ def test_the_same_bytes_under_another_plan_are_decided_anew() -> None:
     assert excluded == put_through(raw, 1, Memory(0), replace(PLAN, excluded_hosts=("shop.example.com",)))
 
 
+def test_each_recipient_may_have_a_way_out_of_their_own() -> None:
+    """List-Unsubscribe of each message decides about its own links, though the newsletter is the same."""
+    memory = Memory(MIB)
+    raw = mails.newsletter(1, "ada@example.net")
+    for target in (
+        "shop.example.com/account",
+        "lists.example.org/u/1",
+        "lists.example.org/u/2",
+        "shop.example.com/account",
+    ):
+        listed = f"List-Unsubscribe: <https://{target}>\r\n".encode() + raw
+        assert put_through(listed, 1, memory) == put_through(listed, 1, Memory(0))
+    left_out = put_through(b"List-Unsubscribe: <https://shop.example.com/account>\r\n" + raw, 2, memory)
+    assert "https://shop.example.com/account" not in {link.url for link in left_out.links}
+
+
 def test_memory_is_bounded() -> None:
     """However many bodies come, what is kept stays under the limit; one that would fill it is not kept at all."""
     memory = Memory(300_000)
