@@ -281,12 +281,12 @@ def test_quoted_printable_time_is_linear(shape: str) -> None:
         data = GROWING[shape](size)
         best = float("inf")
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             opened = open_body(data, "quoted-printable")
             half = len(opened.decoded) // 2
             with contextlib.suppress(TransferError):
                 apply_to(opened, [Edit(half, half, URL), Edit(len(opened.decoded), len(opened.decoded), URL)])
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(80_000) < 20 * seconds(10_000) + 0.05
@@ -305,10 +305,10 @@ def test_base64_time_is_linear(shape: str) -> None:
         data = make(size)
         best = float("inf")
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             opened = open_body(data, "base64")
             apply_to(opened, [Edit(len(opened.decoded) // 2, len(opened.decoded) // 2, URL)])
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(160_000) < 20 * seconds(20_000) + 0.05
