@@ -131,9 +131,9 @@ _ATTRIBUTE_UNGROUPED = (
 _TAG_REST = rb"(?:>|(?:[\t\n\f\r /]*+" + _ATTRIBUTE_UNGROUPED + rb")*+[\t\n\f\r /]*+>)"
 _NAMED = rb"(?:[vV]:|" + _any_of(list(NAMES)) + rb")"
 
-# Text and all markup that is of no interest, as far as it goes. Not "*+" around it, which would do it in one match: up to
-# Python 3.11.4 (Debian 12 has 3.11.2) a possessive group leaves its end inside the turn that failed (gh-106052). Nothing
-# follows that could make it turn back, and the bound keeps what it remembers of its turns small.
+# Text and all markup that is of no interest, as far as it goes. Not "*+" around it, which would do it in one match: up
+# to Python 3.11.4 (Debian 12 has 3.11.2) a possessive group leaves its end inside the turn that failed (gh-106052).
+# Nothing follows that could make it turn back, and the bound keeps what it remembers of its turns small.
 _SKIP: Final = re.compile(
     rb"(?:[^<]++"
     rb"|<(?:/?(?!" + _NAMED + rb")[A-Za-z][^\t\n\f\r />]*+" + _TAG_REST + rb"|(?![A-Za-z/!?])"
