@@ -167,7 +167,7 @@ def test_stop_and_reload_cost_no_mail(beside: Any) -> None:
         "grep -cE 'status=deferred|status=bounced|reject:|milter-reject|4\\.7\\.1' /var/log/mail.log || true"
     )
     assert log.strip() == "0"
-    [[tracked]] = beside.ask("SELECT count(*) FROM messages WHERE tracked AND message_id LIKE '<order-1___@%'") or [[0]]
+    [[tracked]] = beside.ask("SELECT count(*) FROM messages WHERE tracked AND message_id LIKE '%order-1___@%'") or [[0]]
     print(f"tracked {tracked} of {len(wanted)}")
 
 
