@@ -27,7 +27,9 @@ from .links import Link, LinkRules, host_of
 from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
 from .pixel import BOTTOM, PixelPosition
-from .transfer import Span, TransferError, encode_quoted_printable, line_ending, open_body, overlong_line
+from .placing import Span, TransferError, line_ending
+from .quoted_printable import encode_quoted_printable
+from .transfer import open_body, overlong_line
 
 
 @dataclass(frozen=True, slots=True)

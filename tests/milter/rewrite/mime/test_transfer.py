@@ -15,13 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postwake_milter.rewrite.html_scan import Edit, apply_edits
-from postwake_milter.rewrite.transfer import (
-    TransferError,
-    apply_to,
-    encode_quoted_printable,
-    open_body,
-    overlong_line,
-)
+from postwake_milter.rewrite.placing import TransferError
+from postwake_milter.rewrite.quoted_printable import encode_quoted_printable
+from postwake_milter.rewrite.transfer import apply_to, open_body, overlong_line
 
 URL = b"https://t.example/c/AbC=dEf"
 
