@@ -7,6 +7,7 @@ and line endings, as it must be, since every byte after it has moved.
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
