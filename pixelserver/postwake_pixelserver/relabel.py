@@ -18,6 +18,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ EVENTS_A_TURN = 2000
 MESSAGES_A_TURN = 50
 RELABELINGS_A_JOB = 100
 """So that a write transaction stays in the low milliseconds."""
+REST = 4
+"""After each turn it rests so many times as long as that took of the processor: others are being answered."""
 EARLIER_HITS = 500
 """Of a message's hits before the new ones, so many of the latest are looked at: a person's are among them."""
 _HITS = (int(EventType.OPENED), int(EventType.CLICKED))
@@ -205,13 +208,16 @@ class Relabeler:
     def _catch_up(self) -> None:
         with contextlib.closing(open_reader(self._store)) as connection:
             found = None
-            while (found is None or found.looked) and not self._stop.is_set():
+            rest_s = 0.0
+            while (found is None or found.looked) and not self._stop.wait(rest_s):
+                started_s = time.thread_time()
                 now_us = self._now_us()
                 found = look(connection, now_us)
                 if found.looked:
                     for job in carry_out(found, now_us):
                         self._writer.submit(job).result(60)
                 self._on_relabeled(len(found.relabelings))
+                rest_s = REST * (time.thread_time() - started_s)
 
     def _lock(self) -> int | None:
         try:
