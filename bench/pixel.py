@@ -208,6 +208,7 @@ def measure(directory: Path, peers: dict[str, tuple[int, subprocess.Popen]], arg
     """Measure in turns and print."""
     answered = 0
     rates: dict[str, list[float]] = {kind: [] for kind in peers}
+    costs_us: dict[str, list[float]] = {kind: [] for kind in peers}
     print(f"{arguments.connections} connections, {arguments.workers} worker(s); load {os.getloadavg()[0]:.1f}")
     for _ in range(arguments.rounds):
         for kind, (port, process) in peers.items():
@@ -219,6 +220,7 @@ def measure(directory: Path, peers: dict[str, tuple[int, subprocess.Popen]], arg
             )
             used_us = (cpu_s(process.pid) - before_s) / count * 1e6
             rates[kind].append(rate)
+            costs_us[kind].append(used_us)
             answered += int(count) if kind == "recorded" else 0
             print(
                 f"{kind:>9}: {rate:8.0f}/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  max {worst:6.1f} ms"
@@ -230,9 +232,14 @@ def measure(directory: Path, peers: dict[str, tuple[int, subprocess.Popen]], arg
     for kind in peers:
         if kind != "recorded":
             ratios = [one / other for one, other in zip(rates["recorded"], rates[kind], strict=True)]
-            print(f"recorded / {kind}: best {max(ratios):.2f}, all {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+            by_cpu = [other / one for one, other in zip(costs_us["recorded"], costs_us[kind], strict=True)]
+            print(f"recorded / {kind}: best {max(ratios):.2f}, all {_list(ratios)}; by CPU time {_list(by_cpu)}")
     print(f"answered {answered}, in the store {stored}, distinct {distinct}")
     return 0 if answered == stored == distinct else 1
+
+
+def _list(ratios: list[float]) -> str:
+    return ", ".join(f"{ratio:.2f}" for ratio in ratios)
 
 
 if __name__ == "__main__":
