@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from postwake.events import Direction, EventType, State, Who
@@ -25,20 +26,29 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2].lower() if "@" in address else ""
 
 
+def domain_shared(recipients: Iterable[str]) -> str | None:
+    """Return the one domain that all *recipients* have; None if they have several, or none."""
+    domains = {domain_of(recipient) for recipient in recipients}
+    return domains.pop() or None if len(domains) == 1 else None
+
+
 def count_event(
     rollup: Rollup, at_us: int, measure: str, cohort: Cohort | None, *, recipient: str = "", n: int = 1
 ) -> None:
     """Count something that happened at *at_us*, once in each dimension it belongs to."""
-    _count(rollup, "event", at_us, measure, cohort, recipient, n)
+    _count(rollup, "event", at_us, measure, cohort, domain_of(recipient), n)
 
 
-def count_cohort(rollup: Rollup, measure: str, cohort: Cohort, *, recipient: str = "", n: int = 1) -> None:
+def count_cohort(
+    rollup: Rollup, measure: str, cohort: Cohort, *, recipient_domain: str | None = "", n: int = 1
+) -> None:
     """Count what has become of mail accepted in the cohort's hour."""
-    _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient, n)
+    _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient_domain or "", n)
 
 
-def _count(rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str, n: int) -> None:
-    recipient_domain = domain_of(recipient)
+def _count(
+    rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient_domain: str, n: int
+) -> None:
     if cohort is None:
         rollup.mail[basis, at_us // HOUR_US, measure, False, "", "", recipient_domain] += n
     else:
@@ -53,7 +63,7 @@ def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:
 
 def count_delivery(rollup: Rollup, cohort: Cohort, recipient: str, state: State, sign: int = 1) -> None:
     """Count a delivery in *state* into its message's cohort; *sign* -1 takes it out again."""
-    count_cohort(rollup, state.label, cohort, recipient=recipient, n=sign)
+    count_cohort(rollup, state.label, cohort, recipient_domain=domain_of(recipient), n=sign)
 
 
 def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None:
@@ -69,15 +79,16 @@ def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None
     ):
         count_delivery(rollup, cohort, recipient, State(state), sign)
     engaged = transaction.execute(
-        "SELECT sum(opens_human + clicks_human > 0), sum(opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0),"
+        "SELECT domain, sum(opens_human + clicks_human > 0), sum(opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0),"
         " sum(clicks_human > 0), sum(clicks_human + clicks_machine + clicks_unknown > 0),"
-        " sum(unsubscribed_us IS NOT NULL), sum(complained_us IS NOT NULL) FROM engagement WHERE message = ?",
+        " sum(unsubscribed_us IS NOT NULL), sum(complained_us IS NOT NULL) FROM engagement WHERE message = ? GROUP BY domain",
         (cohort.message,),
-    ).fetchone()
+    ).fetchall()
     measures = ("opened_human", "opened_any", "clicked_human", "clicked_any", "unsubscribed", "complained")
-    for measure, n in zip(measures, engaged, strict=True):
-        if n:
-            count_cohort(rollup, measure, cohort, n=sign * n)
+    for domain, *counts in engaged:
+        for measure, n in zip(measures, counts, strict=True):
+            if n:
+                count_cohort(rollup, measure, cohort, recipient_domain=domain, n=sign * n)
 
 
 _COUNTED = {

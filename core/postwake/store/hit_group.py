@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 
 from postwake.events import Direction, EventType, Hit, Who
-from postwake.store.counting import Cohort, count_cohort, count_event, load_cohort
+from postwake.store.counting import Cohort, count_cohort, count_event, domain_shared, load_cohort
 from postwake.store.hits import find_or_make_message
 from postwake.store.text import storable_event
 from postwake.store.transaction import Transaction
@@ -29,9 +29,13 @@ _CLICKED_UNKNOWN, _CLICKED_HUMAN, _CLICKED_MACHINE = (_SLOT[EventType.CLICKED, w
 _FACTS = ("opened_human", "opened_any", "clicked_human", "clicked_any")
 
 _FIND = f"""
-SELECT json_group_array(json_array(asked.key, message.id, message.at_us, direction, domain, tag,
+SELECT json_group_array(json_array(asked.key, message.id, message.at_us, direction, message.domain, tag,
   CASE WHEN asked.value > 0
     THEN (SELECT id FROM delivery WHERE message = message.id AND idx = asked.value LIMIT 1) END,
+  engagement.domain,
+  json(CASE WHEN engagement.message IS NULL THEN
+    (SELECT json_group_array(recipient) FROM delivery
+     WHERE message = message.id AND (asked.value = 0 OR idx = asked.value)) END),
   {", ".join(_COUNTERS)}))
 FROM json_each(?1) AS asked
 LEFT JOIN message ON message.tracking_id = substr(?2, asked.key * 16 + 1, 16)
@@ -53,8 +57,8 @@ ON CONFLICT DO NOTHING
 """
 _FIRSTS = ("first_open_us", "first_click_us")
 _ENGAGE = f"""
-INSERT INTO engagement (message, recipient_idx, {", ".join((*_COUNTERS, *_FIRSTS))})
-SELECT {_of_json(2 + len(_COUNTERS) + len(_FIRSTS))} FROM json_each(?1) WHERE true
+INSERT INTO engagement (message, recipient_idx, domain, {", ".join((*_COUNTERS, *_FIRSTS))})
+SELECT {_of_json(3 + len(_COUNTERS) + len(_FIRSTS))} FROM json_each(?1) WHERE true
 ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)},
 {", ".join(f"{name} = min(coalesce({name}, excluded.{name}), coalesce(excluded.{name}, {name}))" for name in _FIRSTS)}
 """
@@ -63,12 +67,15 @@ ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for na
 class _Reader:
     """One message's one recipient, as the group finds and leaves them."""
 
-    __slots__ = ("added", "before", "cohort", "delivery", "firsts", "recipient")
+    __slots__ = ("added", "before", "cohort", "delivery", "domain", "firsts", "recipient")
 
-    def __init__(self, recipient: int, cohort: Cohort | None, delivery: int | None, before: Sequence[int]) -> None:
+    def __init__(
+        self, recipient: int, cohort: Cohort | None, delivery: int | None, domain: str | None, before: Sequence[int]
+    ) -> None:
         self.recipient = recipient
         self.cohort = cohort
         self.delivery = delivery
+        self.domain = domain
         self.before = before
         self.added = [0] * len(_COUNTERS)
         self.firsts: list[int | None] = [None, None]
@@ -129,14 +136,16 @@ def _find(transaction: Transaction, hits: Sequence[Hit]) -> dict[tuple[bytes, in
     asked = (_json([recipient for _, recipient in keys]), b"".join([tracking_id for tracking_id, _ in keys]))
     (found,) = transaction.execute(_FIND, asked).fetchone()
     readers = {}
-    for place, message, at_us, direction, domain, tag, delivery, *before in json.loads(found):
+    for place, message, at_us, direction, domain, tag, delivery, counted, recipients, *before in json.loads(found):
         key = keys[place]
         if message is None:
             made = find_or_make_message(transaction, first[key])
-            readers[key] = _Reader(key[1], None if made is None else load_cohort(transaction, made), None, before)
+            readers[key] = _Reader(key[1], None if made is None else load_cohort(transaction, made), None, None, before)
         else:
             cohort = Cohort(message, at_us, Direction(direction), domain or "", tag or "")
-            readers[key] = _Reader(key[1], cohort, delivery, before)
+            if recipients is not None:  # the first hit of this reader
+                counted = domain_shared(recipients)
+            readers[key] = _Reader(key[1], cohort, delivery, counted, before)
     return readers
 
 
@@ -147,14 +156,16 @@ def _engage(transaction: Transaction, readers: Sequence[_Reader]) -> None:
     rows = []
     for reader in readers:
         assert reader.cohort is not None
-        rows.append((reader.cohort.message, reader.recipient, *reader.added, *reader.firsts))
+        rows.append((reader.cohort.message, reader.recipient, reader.domain, *reader.added, *reader.firsts))
         before = [n or 0 for n in reader.before]
         was = _facts(before)
         is_now = _facts([n + more for n, more in zip(before, reader.added, strict=True)])
         if was != is_now:
             for measure, old, new in zip(_FACTS, was, is_now, strict=True):
                 if old != new:
-                    count_cohort(transaction.rollup, measure, reader.cohort, n=new - old)
+                    count_cohort(
+                        transaction.rollup, measure, reader.cohort, recipient_domain=reader.domain, n=new - old
+                    )
     transaction.execute(_ENGAGE, (_json(rows),))
 
 
