@@ -91,13 +91,14 @@ class ReplyDictionary:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Start with an empty cache."""
         self._connection = connection
-        self._cache: dict[tuple[str, int | None, str | None, str | None], int] = {}
+        self._cache: dict[tuple[str, int | None, str | None, str | None, str | None], int] = {}
         self.generation = 0
         """Grows whenever numbers that were given out may not be in the table any more."""
 
     def id(self, reply: StoredReply) -> int:
         """Return the number of *reply*, entering it if it is new."""
-        key = (reply.text, reply.code, reply.dsn, reply.rule)
+        # The same words under the same rule are said by several providers: who said them depends on the host, too.
+        key = (reply.text, reply.code, reply.dsn, reply.rule, reply.provider)
         found = self._cache.get(key)
         if found is None:
             found = self._look_up(reply)
@@ -112,9 +113,10 @@ class ReplyDictionary:
         self.generation += 1
 
     def _look_up(self, reply: StoredReply) -> int:
-        key = (reply.text, reply.code or 0, reply.dsn or "", reply.rule or "")
+        key = (reply.text, reply.code or 0, reply.dsn or "", reply.rule or "", reply.provider or "")
         row = self._connection.execute(
-            "SELECT id FROM reply WHERE text = ? AND coalesce(code, 0) = ? AND coalesce(dsn, '') = ? AND coalesce(rule, '') = ?",
+            "SELECT id FROM reply WHERE text = ? AND coalesce(code, 0) = ? AND coalesce(dsn, '') = ? AND coalesce(rule, '') = ?"
+            " AND coalesce(provider, '') = ?",
             key,
         ).fetchone()
         if row is None:

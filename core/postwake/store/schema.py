@@ -257,13 +257,23 @@ def m001_first(db: Database) -> None:
 
 @migrations()
 def m002_readers_by_recipient_domain(db: Database) -> None:
-    """``engagement.domain``: who opened and clicked is counted by recipient domain, too; what is there is counted now."""
+    """``engagement.domain``: who opened and clicked is counted by recipient domain, too; what is there is counted now.
+
+    And an index for the question who unsubscribed when; and replies are told apart by provider, who had all been
+    taken for the first that said the same.
+    """
     execute = db.conn.execute
     # What a migration does stays as it is, whatever becomes of the code: nothing is called from here.
     db.conn.create_function(
         "domain_of", 1, lambda text: text.rpartition("@")[2].lower() if "@" in text else "", deterministic=True
     )
     execute("ALTER TABLE engagement ADD COLUMN domain TEXT")
+    execute("CREATE INDEX engagement_unsubscribed ON engagement (unsubscribed_us) WHERE unsubscribed_us IS NOT NULL")
+    execute("DROP INDEX reply_text")
+    execute(
+        "CREATE UNIQUE INDEX reply_text ON reply"
+        " (text, coalesce(code, 0), coalesce(dsn, ''), coalesce(rule, ''), coalesce(provider, ''))"
+    )
     execute(
         "UPDATE engagement SET domain = (SELECT nullif(min(domain_of(recipient)), '') FROM delivery"
         " WHERE delivery.message = engagement.message AND (recipient_idx = 0 OR idx = recipient_idx)"

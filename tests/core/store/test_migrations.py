@@ -55,6 +55,7 @@ def test_readers_by_recipient_domain(store: Path, accepted: Make, hit: Make) -> 
         )
         readers = "('opened_human', 'opened_any', 'clicked_human', 'clicked_any', 'unsubscribed', 'complained')"
         connection.execute(f"DELETE FROM rollup WHERE dimension = 'recipient_domain' AND measure IN {readers}")
+        connection.execute("DROP INDEX engagement_unsubscribed")
         connection.execute("ALTER TABLE engagement DROP COLUMN domain")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm002%'")
         connection.execute("PRAGMA user_version = 1")

@@ -1,0 +1,112 @@
+"""Recipients to think about: who unsubscribed, whose address is dead, who takes mail and never looks at it.
+
+Said from what the store has seen, and no more: Postwake holds no mail back, and knows of no complaint. Each function
+takes a read-only connection and yields plain rows, one an address (in the spelling met first, compared without case).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from heapq import nlargest
+from typing import Any
+
+from postwake.events import Direction, State
+from postwake.store.counting import domain_of
+from postwake.store.schema import DAY_US
+from postwake.tokens import Privacy
+
+Row = dict[str, Any]
+
+MIN_MESSAGES = 3
+"""Who was sent fewer messages than this is not called inactive."""
+_IN_QUEUE_DAYS = 6
+"""A message may be delivered so long after it was accepted (Postfix gives up after five days)."""
+_TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', {0} / 1e6, 'unixepoch')"
+
+# Only mail that would have told: of one recipient (a shared body does not say who), with a pixel or links, and of a
+# privacy mode that keeps the recipient.
+_INACTIVE = f"""
+SELECT min(delivery.recipient) AS recipient, count(*) AS messages, {_TIME.format("min(delivery.at_us)")} AS first_at,
+  {_TIME.format("max(delivery.at_us)")} AS last_at,
+  sum(coalesce(opens_machine + opens_unknown + clicks_machine + clicks_unknown, 0)) AS other_hits
+FROM delivery JOIN message ON message.id = delivery.message
+LEFT JOIN engagement ON engagement.message = delivery.message AND engagement.recipient_idx = delivery.idx
+WHERE delivery.at_us >= ? AND delivery.at_us < ? AND delivery.state = {State.SENT:d} AND delivery.idx = 1
+  AND message.tracked AND message.recipients = 1 AND message.direction <> {Direction.INBOUND:d}
+  AND message.privacy < {Privacy.ANONYMOUS:d} AND message.pixels + message.links > 0
+GROUP BY lower(delivery.recipient)
+HAVING count(*) >= {MIN_MESSAGES} AND sum(coalesce(opens_human + clicks_human, 0)) = 0
+"""
+
+# A reply that blames the sender says nothing about the address, and neither does one that may change its mind.
+_DEAD = f"""
+WITH day(n) AS (SELECT ?1 / {DAY_US} - {_IN_QUEUE_DAYS} UNION ALL SELECT n + 1 FROM day WHERE n < ?3 / {DAY_US})
+SELECT delivery.recipient, {_TIME.format("max(failed.at_us)")} AS at, reply.category, reply.code, reply.dsn, message.domain AS sender_domain
+FROM event AS failed INDEXED BY event_failed
+JOIN reply ON reply.id = failed.reply JOIN delivery ON delivery.last_event = failed.id AND delivery.id = failed.delivery
+JOIN message ON message.id = delivery.message
+WHERE failed.type IN (4, 5, 6) AND failed.at_us >= ?1 AND failed.at_us < ?2 AND reply.kind = 'hard' AND reply.fault = 'recipient'
+  AND delivery.state IN ({State.BOUNCED:d}, {State.EXPIRED:d}) AND message.direction <> {Direction.INBOUND:d}
+  AND NOT EXISTS (
+    SELECT 1 FROM day CROSS JOIN delivery AS later INDEXED BY delivery_recipient
+    WHERE later.at_us / 86400000000 = day.n AND later.recipient = delivery.recipient COLLATE NOCASE
+      AND later.state = {State.SENT:d} AND later.last_attempt_us > failed.at_us)
+GROUP BY lower(delivery.recipient) ORDER BY max(failed.at_us) DESC
+"""
+
+_UNSUBSCRIBED = f"""
+SELECT delivery.recipient, {_TIME.format("max(unsubscribed_us)")} AS at, message.domain AS sender_domain, message.tag
+FROM engagement INDEXED BY engagement_unsubscribed JOIN message ON message.id = engagement.message
+LEFT JOIN delivery ON delivery.message = engagement.message AND delivery.idx = engagement.recipient_idx
+WHERE unsubscribed_us >= ? AND unsubscribed_us < ? AND unsubscribed_us IS NOT NULL
+GROUP BY coalesce(lower(delivery.recipient), 'message ' || engagement.message) ORDER BY max(unsubscribed_us) DESC
+"""
+
+
+def inactive(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
+    """Yield who took at least :data:`MIN_MESSAGES` tracked messages of that time, of which no human opened any.
+
+    ``messages``, ``first_at``, ``last_at``; ``other_hits`` were by machines or nobody knows whom: behind a privacy
+    proxy may be somebody who reads everything. Reads every delivery of that time.
+    """
+    for row in connection.execute(_INACTIVE, (since_us, until_us)):
+        yield dict(row)
+
+
+def dead(connection: sqlite3.Connection, since_us: int, until_us: int, now_us: int) -> Iterator[Row]:
+    """Yield whose mail bounced for good by the address's own fault in that time, and was taken by nobody since."""
+    for row in connection.execute(_DEAD, (since_us, until_us, now_us)):
+        yield dict(row)
+
+
+def unsubscribed(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
+    """Yield who unsubscribed in that time and has not come back; ``recipient`` is None where several share a body."""
+    for row in connection.execute(_UNSUBSCRIBED, (since_us, until_us)):
+        yield dict(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some recipients: how many, of which domains, and the first of them."""
+
+    count: int = 0
+    domains: tuple[tuple[str, int], ...] = ()
+    """The domains with most of them; ``""`` for those nobody knows."""
+    rows: tuple[Row, ...] = ()
+
+
+def summarise(rows: Iterable[Row], limit: int, weight: Callable[[Row], Any]) -> Group:
+    """Count *rows* and their domains; keep *limit* domains, and the *limit* rows of most *weight*."""
+    domains: Counter[str] = Counter()
+
+    def counted() -> Iterator[Row]:
+        for row in rows:
+            domains[domain_of(row["recipient"] or "")] += 1
+            yield row
+
+    kept = tuple(nlargest(limit, counted(), key=weight))
+    most = sorted(domains.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    return Group(domains.total(), tuple(most), kept)
