@@ -147,7 +147,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
             # Nothing between the edits and the verdict: Postfix before August 2026 commits a damaged queue file when a
             # milter dies (kill -9) between the two.
             self._begin(b"")
-            stats.count(handled.outcome, time.perf_counter() - started)
+            stats.count(handled.outcome, time.perf_counter() - started, handled.malformed_controls)
             if handled.header_changes or handled.body is not None:
                 edits_started = True
                 self._edit(handled)

@@ -19,7 +19,8 @@ from postwake.store.writer_metrics import WRITER_FIGURES, writer_families
 OUTCOMES = ("tracked", "untracked", "requeued", "unrecorded", "failed", "tempfailed")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SUM = len(OUTCOMES) + len(BUCKETS_S) + 1  # behind the outcomes and the buckets, +Inf among them
-_WRITER = _SUM + 1
+_MALFORMED = _SUM + 1
+_WRITER = _MALFORMED + 1
 _SLOTS = _WRITER + len(WRITER_FIGURES)
 
 
@@ -31,13 +32,17 @@ class WorkerStats:
         self._slots = slots
         self._lock = threading.Lock()
 
-    def count(self, outcome: str, seconds: float) -> None:
-        """Count a message that ended as *outcome* after *seconds* at end-of-message."""
+    def count(self, outcome: str, seconds: float, malformed_controls: int = 0) -> None:
+        """Count a message that ended as *outcome* after *seconds* at end-of-message.
+
+        *malformed_controls*: how many of its control header fields said nothing that could be read.
+        """
         bucket = next((number for number, bound in enumerate(BUCKETS_S) if seconds <= bound), len(BUCKETS_S))
         with self._lock:
             self._slots[OUTCOMES.index(outcome)] += 1
             self._slots[len(OUTCOMES) + bucket] += 1
             self._slots[_SUM] += seconds
+            self._slots[_MALFORMED] += malformed_controls
 
     def note(self, recorder: Recorder) -> None:
         """Copy the worker's *recorder*'s figures; only one thread may do so."""
@@ -82,6 +87,11 @@ class SharedStats(Collector):
             "Time from end-of-message to our verdict.",
             buckets=buckets,
             sum_value=sums[_SUM],
+        )
+        yield CounterMetricFamily(
+            "postwake_milter_malformed_controls",
+            "Control header fields that said nothing that could be read.",
+            value=sums[_MALFORMED],
         )
         yield GaugeMetricFamily("postwake_milter_workers", "Worker processes there should be.", value=self._workers)
         yield CounterMetricFamily(
