@@ -26,7 +26,9 @@ def _open(config_path: Path) -> sqlite3.Connection:
 @click.command()
 @click.argument("what")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("--limit", default=20, show_default=True, help="At most so many messages, newest first.")
+@click.option(
+    "--limit", default=20, type=click.IntRange(1), show_default=True, help="At most so many messages, newest first."
+)
 @click.pass_obj
 def message(config_path: Path, what: str, as_json: bool, limit: int) -> None:
     """One message's whole story, found by tracking ID, queue ID, Message-ID or address.
@@ -94,7 +96,7 @@ def _words(event: dict[str, Any]) -> str:
     "--type", "types", multiple=True, type=click.Choice([kind.label for kind in EventType]), help="Only these."
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes.")
-@click.option("--limit", default=0, help="At most so many.")
+@click.option("--limit", default=0, type=click.IntRange(0), help="At most so many; 0: all.")
 @click.pass_obj
 def events(config_path: Path, since: str, types: tuple[str, ...], follow: bool, limit: int) -> None:
     """Events, oldest first, NDJSON."""
