@@ -60,7 +60,8 @@ GROUP BY lower(delivery.recipient) ORDER BY max(failed.at_us) DESC
 _UNSUBSCRIBED = f"""
 SELECT delivery.recipient, {_TIME.format("max(unsubscribed_us)")} AS at, message.domain AS sender_domain, message.tag
 FROM engagement INDEXED BY engagement_unsubscribed JOIN message ON message.id = engagement.message
-LEFT JOIN delivery ON delivery.message = engagement.message AND delivery.idx = engagement.recipient_idx
+LEFT JOIN delivery ON delivery.message = engagement.message AND (delivery.idx = engagement.recipient_idx
+  OR engagement.recipient_idx = 0 AND message.recipients = 1 AND delivery.idx = 1)
 WHERE unsubscribed_us >= ? AND unsubscribed_us < ? AND unsubscribed_us IS NOT NULL
 GROUP BY coalesce(lower(delivery.recipient), 'message ' || engagement.message) ORDER BY max(unsubscribed_us) DESC
 """
@@ -83,7 +84,11 @@ def dead(connection: sqlite3.Connection, since_us: int, until_us: int, now_us: i
 
 
 def unsubscribed(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
-    """Yield who unsubscribed in that time and has not come back; ``recipient`` is None where several share a body."""
+    """Yield who unsubscribed in that time and has not come back; ``recipient`` is None where several share a body.
+
+    A token of the privacy mode ``anonymous`` names nobody; but who unsubscribes from mail to one recipient wants to be
+    known to have.
+    """
     for row in connection.execute(_UNSUBSCRIBED, (since_us, until_us)):
         yield dict(row)
 
