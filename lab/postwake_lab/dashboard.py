@@ -1,7 +1,7 @@
-"""make dashboard-picture: the queries of contrib/grafana/postwake.json, asked of a real Prometheus about real mail.
+"""make dashboard: the queries of contrib/grafana/postwake.json, asked of a real Prometheus about real mail.
 
 Not Grafana's own drawing: each panel has the place, the title and the queries of the dashboard, plotted as SVG. Some
-minutes of traffic through a private Postfix: a provider begins to put mail off, later refuses it, and takes it again;
+minutes of traffic through a private Postfix: a provider begins to put mail off, then blocks us, and takes mail again;
 people and scanners open and click.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import smtplib
 import sys
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from typing import Any
 from postwake_console.svg import nice_ceiling
 from postwake_lab import mails
 from postwake_lab.prometheus import Prometheus
-from postwake_lab.reader import fetch, tracked_urls
-from postwake_lab.sink import Behaviour
+from postwake_lab.reader import BROWSER, fetch, tracked_urls
+from postwake_lab.sink import Behaviour, Delivered
 from postwake_lab.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +64,10 @@ def main() -> int:
 
 def _traffic(world: World, length_s: float) -> None:
     dice = random.Random(7)
-    began, number, seen = time.monotonic(), 0, 0
+    began, number = time.monotonic(), 0
+    seen: set[bytes] = set()
     waiting: list[tuple[float, str, str]] = []
-    changes: list[tuple[float, Behaviour]] = [(0.35, "450"), (0.6, "550"), (0.75, "accept")]
+    changes: list[tuple[float, Behaviour]] = [(0.35, "450"), (0.55, "blocked"), (0.75, "accept")]
     with ThreadPoolExecutor(2) as readers:
         while (now := time.monotonic() - began) < length_s:
             if changes and now > changes[0][0] * length_s:
@@ -79,21 +82,30 @@ def _traffic(world: World, length_s: float) -> None:
                     else:
                         message = mails.newsletter(number, to).replace(b"news@example.com", sender.encode())
                     client.sendmail(sender, [to], message)
-            delivered = world.delivered("accept.test", "provider.test")
-            for item in delivered[seen:]:
+            for item in _new(world, seen):
                 pixels, links = tracked_urls(item.message)
                 if pixels and dice.random() < 0.6:
-                    waiting.append((now + 12 + dice.random() * 20, pixels[0], ""))
+                    waiting.append((now + 12 + dice.random() * 20, pixels[0], BROWSER))
                 if links and dice.random() < 0.25:
-                    waiting.append((now + 15 + dice.random() * 20, dice.choice(links), ""))
+                    waiting.append((now + 15 + dice.random() * 20, dice.choice(links), BROWSER))
                 if links and dice.random() < 0.08:  # a scanner looks at once
                     waiting += [(now, link, "curl/8.5.0") for link in links[:3]]
-            seen = len(delivered)
-            for at, url, agent in [item for item in waiting if item[0] <= now]:
-                waiting.remove((at, url, agent))
-                readers.submit(fetch, url, **({"user_agent": agent} if agent else {}))
+            for due in [item for item in waiting if item[0] <= now]:
+                waiting.remove(due)
+                readers.submit(partial(fetch, due[1], user_agent=due[2]))
             time.sleep(1)
     world.postfix.flush()
+
+
+def _new(world: World, seen: set[bytes]) -> list[Delivered]:
+    """Return what arrived since the last look, by message."""
+    try:
+        delivered = world.delivered("accept.test", "provider.test")
+    except FileNotFoundError:  # a sink that is stopped takes back what it was receiving
+        return []
+    new = [item for item in delivered if item.message not in seen]
+    seen.update(item.message for item in new)
+    return new
 
 
 def draw(dashboard: dict[str, Any], prometheus: Prometheus, start_s: float, end_s: float) -> tuple[str, list[str]]:
@@ -134,9 +146,7 @@ def _expression(target: dict[str, Any], range_s: float) -> str:
 
 
 def _name(legend: str, labels: dict[str, str]) -> str:
-    for key, value in labels.items():
-        legend = legend.replace(f"{{{{{key}}}}}", value)
-    return legend.strip()
+    return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), legend).strip()
 
 
 def _stat(
