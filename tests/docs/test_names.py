@@ -40,18 +40,18 @@ def targets(root: Path) -> set[str]:
 PACKAGES = {"postwake_milter", "postwake_logparse", "postwake_pixelserver", "postwake_console", "postwake_operate"}
 PACKAGES |= {"postwake_cli", "postwake_lab", "postwake_feedback"}
 RULES: dict[str, tuple[str, Callable[[Path, str], bool], int]] = {
-    "key": (rf"(?<![\w./-])((?:{SECTIONS})\.[a-z_]+)(?![\w./(-])", lambda _, name: name in KEYS, 40),
-    "make-target": (r"(?:^|&& |;)\s*make ([a-z-]+)", lambda root, name: name in targets(root), 8),
+    "key": (rf"(?<![\w./-])((?:{SECTIONS})\.[a-z_]+)(?![\w./(-])", lambda _, name: name in KEYS, 20),
+    "make-target": (r"(?:^|&& |;)\s*make ([a-z-]+)", lambda root, name: name in targets(root), 5),
     "metric": (
         r"(?<![:\w/])(postwake_[a-z0-9_]+)(?![\w…/.])",
         lambda root, name: name in metrics(root) or name in PACKAGES,
-        25,
+        20,
     ),
-    "unit": (r"(postwake-[a-z]+\.(?:service|timer))", lambda root, name: name in units(root), 3),
+    "unit": (r"(postwake-[a-z]+\.(?:service|timer))", lambda root, name: name in units(root), 2),
     "file": (
         r"(?<![\w./])((?:bench|contrib|docs|systemd|tests|lab|core|milter|logparse|pixelserver)/[\w./-]*\w/?)",
         lambda root, name: (root / name).exists(),
-        8,
+        4,
     ),
 }
 """What such a name looks like within code, whether there is one, and that at least so many are found."""
