@@ -114,7 +114,7 @@ def report(
         elif kind:
             lists: dict[str, Callable[[], Any]] = {
                 "unsubscribed": partial(recipients.unsubscribed, connection, since_us, until_us),
-                "dead": partial(recipients.dead, connection, since_us, until_us, now_us),
+                "dead": partial(recipients.dead, connection, since_us, until_us),
                 "inactive": partial(recipients.inactive, connection, until_us - days * DAY_US, until_us),
             }
             _print_list(list(lists[kind]()), as_json)

@@ -113,17 +113,17 @@ def gather(
             for row in queries.worst_replies(connection, since_us, until_us)
         ),
         advice=dict(advice),
-        people=_people(connection, since_us, until_us, made_at_us, inactive_days, with_addresses),
+        people=_people(connection, since_us, until_us, inactive_days, with_addresses),
     )
 
 
 def _people(
-    connection: sqlite3.Connection, since_us: int, until_us: int, now_us: int, inactive_days: int, with_addresses: bool
+    connection: sqlite3.Connection, since_us: int, until_us: int, inactive_days: int, with_addresses: bool
 ) -> People:
     found = recipients.inactive(connection, until_us - inactive_days * DAY_US, until_us) if inactive_days else None
     return People(
         unsubscribed=summarise(recipients.unsubscribed(connection, since_us, until_us), MAX_LINES, itemgetter("at")),
-        dead=summarise(recipients.dead(connection, since_us, until_us, now_us), MAX_LINES, itemgetter("at")),
+        dead=summarise(recipients.dead(connection, since_us, until_us), MAX_LINES, itemgetter("at")),
         inactive=None if found is None else summarise(found, MAX_LINES, itemgetter("messages", "recipient")),
         inactive_days=inactive_days,
         with_addresses=with_addresses,

@@ -15,15 +15,12 @@ from typing import Any
 
 from postwake.events import Direction, State
 from postwake.store.counting import domain_of
-from postwake.store.schema import DAY_US
 from postwake.tokens import Privacy
 
 Row = dict[str, Any]
 
 MIN_MESSAGES = 3
 """Who was sent fewer messages than this is not called inactive."""
-_IN_QUEUE_DAYS = 6
-"""A message may be delivered so long after it was accepted (Postfix gives up after five days)."""
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', {0} / 1e6, 'unixepoch')"
 
 # Only mail that would have told: of one recipient (a shared body does not say who), with a pixel or links, and of a
@@ -41,20 +38,24 @@ GROUP BY lower(delivery.recipient)
 HAVING count(*) >= {MIN_MESSAGES} AND sum(coalesce(opens_human + clicks_human, 0)) = 0
 """
 
-# A reply that blames the sender says nothing about the address, and neither does one that may change its mind.
+# A reply that blames the sender says nothing about the address, and neither does one that may change its mind. What came
+# after is found in one walk over the deliveries: a look for each address would cost more where many fail.
 _DEAD = f"""
-WITH day(n) AS (SELECT ?1 / {DAY_US} - {_IN_QUEUE_DAYS} UNION ALL SELECT n + 1 FROM day WHERE n < ?3 / {DAY_US})
-SELECT delivery.recipient, {_TIME.format("max(failed.at_us)")} AS at, reply.category, reply.code, reply.dsn, message.domain AS sender_domain
-FROM event AS failed INDEXED BY event_failed
-JOIN reply ON reply.id = failed.reply JOIN delivery ON delivery.last_event = failed.id AND delivery.id = failed.delivery
-JOIN message ON message.id = delivery.message
-WHERE failed.type IN (4, 5, 6) AND failed.at_us >= ?1 AND failed.at_us < ?2 AND reply.kind = 'hard' AND reply.fault = 'recipient'
-  AND delivery.state IN ({State.BOUNCED:d}, {State.EXPIRED:d}) AND message.direction <> {Direction.INBOUND:d}
-  AND NOT EXISTS (
-    SELECT 1 FROM day CROSS JOIN delivery AS later INDEXED BY delivery_recipient
-    WHERE later.at_us / 86400000000 = day.n AND later.recipient = delivery.recipient COLLATE NOCASE
-      AND later.state = {State.SENT:d} AND later.last_attempt_us > failed.at_us)
-GROUP BY lower(delivery.recipient) ORDER BY max(failed.at_us) DESC
+WITH failed AS MATERIALIZED (
+  SELECT lower(delivery.recipient) AS who, delivery.recipient, max(event.at_us) AS at_us, reply.category, reply.code, reply.dsn,
+    message.domain AS sender_domain
+  FROM event INDEXED BY event_failed
+  JOIN reply ON reply.id = event.reply JOIN delivery ON delivery.last_event = event.id AND delivery.id = event.delivery
+  JOIN message ON message.id = delivery.message
+  WHERE type IN (4, 5, 6) AND event.at_us >= ?1 AND event.at_us < ?2 AND reply.kind = 'hard' AND reply.fault = 'recipient'
+    AND delivery.state IN ({State.BOUNCED:d}, {State.EXPIRED:d}) AND message.direction <> {Direction.INBOUND:d}
+  GROUP BY 1),
+taken AS MATERIALIZED (
+  SELECT lower(recipient) AS who, max(last_attempt_us) AS at_us FROM delivery
+  WHERE state = {State.SENT:d} AND last_attempt_us > ?1 AND lower(recipient) IN (SELECT who FROM failed) GROUP BY 1)
+SELECT recipient, {_TIME.format("failed.at_us")} AS at, category, code, dsn, sender_domain
+FROM failed LEFT JOIN taken ON taken.who = failed.who
+WHERE taken.at_us IS NULL OR taken.at_us <= failed.at_us ORDER BY failed.at_us DESC
 """
 
 _UNSUBSCRIBED = f"""
@@ -77,9 +78,9 @@ def inactive(connection: sqlite3.Connection, since_us: int, until_us: int) -> It
         yield dict(row)
 
 
-def dead(connection: sqlite3.Connection, since_us: int, until_us: int, now_us: int) -> Iterator[Row]:
+def dead(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
     """Yield whose mail bounced for good by the address's own fault in that time, and was taken by nobody since."""
-    for row in connection.execute(_DEAD, (since_us, until_us, now_us)):
+    for row in connection.execute(_DEAD, (since_us, until_us)):
         yield dict(row)
 
 
