@@ -53,9 +53,9 @@ def kinds(data: ReportData) -> list[Kind]:
                 "Inactive",
                 f"They took {MIN_MESSAGES} tracked messages or more in {people.inactive_days} days, and no human opened"
                 " one or clicked in it. Who reads without pictures, or behind a privacy proxy, is among them: look at"
-                " the hits by machines before you strike anybody off.",
+                " the other hits before you strike anybody off.",
                 people.inactive,
-                ("address", "last mail", "messages", "hits by machines or unknown"),
+                ("address", "last mail", "messages", "other hits"),
                 lambda row: (_address(row), _day(row["last_at"]), str(row["messages"]), str(row["other_hits"])),
             )
         )

@@ -45,6 +45,12 @@ class Mail(NamedTuple):
     hits: tuple[tuple[EventType, Who], ...] = ()
 
 
+@pytest.fixture
+def mail() -> type[Mail]:
+    """Make a message for ``make_store``."""
+    return Mail
+
+
 def _status(reply: str) -> tuple[str, str]:
     words = reply.split()
     return {"2": "sent", "4": "deferred", "5": "bounced"}[reply[0]], words[1]

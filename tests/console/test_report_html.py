@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postwake.errors import CannotCreateError
+from postwake.events import EventType, Who
 from postwake.reply.load import load_classifier
 from postwake.store.connection import open_reader
 from postwake.store.queries import Report
@@ -184,6 +185,44 @@ def test_replies_name_nobody(make_store: Any) -> None:
 
     assert "ann.secret" not in page
     assert "\N{HORIZONTAL ELLIPSIS}@example.net&gt;: User unknown" in page
+
+
+@pytest.mark.parametrize("with_addresses", [False, True], ids=["domains-only", "with-addresses"])
+def test_people_to_think_about(with_addresses: bool, make_store: Any, mail: Any) -> None:
+    """Each kind is counted, its domains named, its addresses only if asked for, and they are those of `--list`."""
+    human, no = (EventType.OPENED, Who.HUMAN), "550 5.1.1 <{0}>: User unknown"
+    gone = (EventType.UNSUBSCRIBED, Who.HUMAN)
+    path = make_store(
+        [mail(day, "quiet@example.net") for day in (3, 2, 1)]
+        + [mail(day, "reader@example.net", hits=(human,)) for day in (3, 2, 1)]
+        + [mail(1, "dead@example.org", no.format("dead@example.org")), mail(1, "left@example.org", hits=(gone,))]
+        + [mail(1, "back@example.org", no.format("back@example.org")), mail(0, "back@example.org")]
+    )
+    with closing(open_reader(path)) as connection:
+        until_us = LAST_DAY_US + DAY_US
+        options = {"inactive_days": 30, "with_addresses": with_addresses}
+        page = render(gather(connection, until_us - 7 * DAY_US, until_us, until_us, {}, **options))
+    tree = parse(page)
+    counts = {
+        element.get("data-people"): "".join(element.itertext()) for element in tree.iter() if element.get("data-people")
+    }
+    assert counts == {"unsubscribed": "1", "dead": "1", "inactive": "1"}
+    people = page.partition("Addresses to think about")[2]
+    for name in ("quiet@example.net", "dead@example.org", "left@example.org"):
+        assert (name in people) == with_addresses
+    assert "reader@" not in people
+    assert "back@" not in people
+    assert "example.org 1" in people
+
+
+def test_one_message(make_store: Any) -> None:
+    """A store with one message makes a whole page."""
+    path = make_store([("ann@b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example", "250 2.0.0 Ok")])
+    with closing(open_reader(path)) as connection:
+        page = render(gather(connection, LAST_DAY_US, LAST_DAY_US + DAY_US, LAST_DAY_US + DAY_US, {}, inactive_days=9))
+    assert measures(parse(page))["sent"] == 1
+    (line,) = table(parse(page), "Recipient domains")
+    assert line[:2] == ["b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example", "1"]
 
 
 def plots(page: str) -> Iterator[Element]:
