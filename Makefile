@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver console cli lab
 
-.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz who-table dashboard deb test-deb clean apt
+.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-coverage who-table dashboard deb test-deb clean apt test-browser fuzz-tokens
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,10 @@ demo: $(VENV)/.installed ## Real mail through a private Postfix, told as one sto
 test: $(VENV)/.installed ## The tests, a real Postfix included
 	@sh contrib/install-packages.sh $(APT_TEST)
 	$(PY) -m pytest
+
+test-browser: $(VENV)/.installed ## The unsubscribe page in a real Chromium (installs it: a minute, 440 MB)
+	@sh contrib/install-packages.sh chromium chromium-driver
+	$(PY) -m pytest tests/pixelserver/test_chromium.py
 
 lint: $(VENV)/.installed ## Style, import arrows
 	$(BIN)/ruff check .
@@ -59,6 +63,13 @@ bench-pixel: $(VENV)/.installed ## Recorded hits beside a static reply
 
 fuzz: $(VENV)/.installed ## 10,000 mutated mails through the rewriting engine, judged by the standard library
 	$(PY) bench/fuzz_rewrite.py --inputs 10000
+
+fuzz-coverage: $(VENV)/.installed ## 60,000 inputs led by coverage into each of five parts of it (twenty minutes at most)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
+	$(PY) bench/fuzz_coverage.py
+
+fuzz-tokens: $(VENV)/.installed ## A million forged tokens, every one refused, and whether refusing takes a telling time
+	$(PY) tests/pixelserver/forgery.py
 
 who-table: $(VENV)/.installed ## How the labelled requests are judged: people, machines, unknown
 	$(PY) tests/pixelserver/confusion.py

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from postwake.keyfile import add_key, read_keys
@@ -31,16 +32,19 @@ MESSAGES = 2000
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 
 
-def load(port: int, paths_file: Path, connections: int, seconds: float) -> None:
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: t\r\nUser-Agent: {AGENT}\r\n\r\n".encode()
+
+
+def load(port: int, requests: Iterator[bytes], connections: int, seconds: float) -> None:
     """The client process: one request in flight on each connection; prints one line of figures."""
-    paths = itertools.cycle(paths_file.read_text().split())
     selector = selectors.DefaultSelector()
     latencies_s: list[float] = []
     bad = 0
 
     def send(state: list) -> None:
         state[1:] = [time.perf_counter(), b""]
-        state[0].sendall(f"GET {next(paths)} HTTP/1.1\r\nHost: t\r\nUser-Agent: {AGENT}\r\n\r\n".encode())
+        state[0].sendall(next(requests))
 
     for _ in range(connections):
         client = socket.create_connection(("127.0.0.1", port))
@@ -233,6 +237,7 @@ def measure(directory: Path, peers: dict[str, tuple[int, subprocess.Popen]], arg
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--client"]:
-        load(int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))
+        asked = map(get, itertools.cycle(Path(sys.argv[3]).read_text().split()))
+        load(int(sys.argv[2]), asked, int(sys.argv[4]), float(sys.argv[5]))
         sys.exit(0)
     sys.exit(main())

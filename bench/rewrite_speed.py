@@ -24,7 +24,7 @@ from postwake_milter.rewrite.engine import Plan, rewrite
 from postwake_milter.rewrite.headers import RawField, read_block
 from postwake_milter.rewrite.html_edit import HtmlPlan, edit_html
 from postwake_milter.rewrite.mime_parts import split
-from postwake_milter.rewrite.transfer import open_body
+from postwake_milter.rewrite.transfer import apply_to, open_body
 
 
 class SigningMint:
@@ -118,7 +118,7 @@ def main() -> int:
         measure("split", runs, lambda b=body, c=content: split(b, c))
         measure("decode", runs, lambda e=encoded, k=encoding: open_body(e, k))
         measure("edit HTML and verify", runs, lambda d=opened.decoded: edit_html(d, html_plan, mint))
-        measure("apply to encoded bytes", runs, lambda o=opened, e=edits: o.apply(e))
+        measure("apply to encoded bytes", runs, lambda o=opened, e=edits: apply_to(o, e))
         measure(
             "sign the tokens", runs, lambda n=links: [mint.click_url(i, "https://x.example/" * 3) for i in range(n)]
         )

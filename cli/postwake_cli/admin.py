@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from postwake import config as configuration
+from postwake.errors import CannotCreateError
 from postwake.keyfile import add_key
 from postwake.settings import load_settings
-from postwake.store.connection import migrate_file
+from postwake.store.maintenance import migrate
 from postwake_cli.store_verbs import STORE_COMMANDS
 
 
@@ -57,11 +58,20 @@ def db() -> None:
 
 
 @db.command("migrate")
+@click.option("--no-backup", is_flag=True, help="Keep no copy of a store that has an older schema.")
 @click.pass_obj
-def db_migrate(config_path: Path) -> None:
-    """Make the store, or bring it to this release's schema."""
+def db_migrate(config_path: Path, no_backup: bool) -> None:
+    """Make the store, or bring it to this release's schema: wholly, or not at all.
+
+    A store with an older schema is copied first, to a file beside it with the schema's number at its end.
+    """
     path = configuration.load(config_path).store.path
-    names = migrate_file(path)
+    try:
+        names, kept = migrate(path, keep_old=not no_backup)
+    except CannotCreateError as error:
+        raise CannotCreateError(f"{error}; nothing was migrated: make room, or --no-backup") from None
+    if kept is not None:
+        click.echo(f"{kept.path}: the store as it was, {kept.size_bytes} bytes: delete it when you are content")
     for name in names:
         click.echo(f"{path}: migrated: {name}")
     if not names:

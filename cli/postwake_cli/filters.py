@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from postwake.config import DEFAULT_PATH, Config, Tracking
-from postwake.errors import CannotCreateError, NoInputError, UsageError
+from postwake.errors import CannotCreateError, DataError, NoInputError, UsageError
 from postwake.reply.load import load_classifier
 from postwake.settings import load_settings
 from postwake.tokens import KeyRing, Privacy, Purpose
 from postwake.tracking_id import format_tracking_id, make_tracking_id
-from postwake_cli.output import ndjson
+from postwake_cli.output import flushing, ndjson
 
+_BLOCK_BYTES = 1 << 20
 TRY_OUT_KEYS = KeyRing({0: b"postwake try-out key, not secret"})
 TRY_OUT_URL = "https://track.example.com"
 
@@ -125,24 +126,51 @@ def _write(path: Path, data: bytes) -> None:
 @click.option(
     "--mta", type=click.Choice(("postfix", "exim", "auto")), default="auto", show_default=True, help="Whose log it is."
 )
-@click.option("--year", type=int, help="The year of the first line, for stamps that name none.")
+@click.option("--year", type=click.IntRange(1970, 9998), help="The year of the first line, for stamps that name none.")
 @click.option("--timezone", help="The zone of stamps that name none, such as Europe/Berlin. Default: this machine's.")
 @click.option("--stats", is_flag=True, help="A last line that counts lines by what became of them.")
 def parse_log(files: tuple[Path, ...], mta: str, year: int | None, timezone: str | None, stats: bool) -> None:
-    """Log lines in, NDJSON events out, no store."""
+    """Log lines in, NDJSON events out, no store.
+
+    Files may be compressed (.gz, .bz2, .xz, .zst). They may be what journalctl printed: a form like a log file's, json
+    or export.
+    """
     from postwake_logparse.ndjson import parse_log as events
 
-    streams = ((str(name), _blocks(name)) for name in files or (Path("-"),))
+    streams = ((str(name), flushing(_blocks(name))) for name in files or (Path("-"),))
     ndjson(events(streams, mta=mta, year=year, timezone=timezone, now_us=time.time_ns() // 1000, stats=stats))
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
+    from postwake_logparse.file_reader import compression_of
+
     try:
         with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
-            while block := stream.read(1 << 20):
+            block = os.read(stream.fileno(), _BLOCK_BYTES)  # what there is: the input may be a log that grows
+            compression = compression_of(block) if path.is_file() else ""
+            if compression:
+                yield from _decompressed(path, compression)
+                return
+            while block:
                 yield block
+                block = os.read(stream.fileno(), _BLOCK_BYTES)
     except OSError as error:
         raise NoInputError(f"{path}: cannot read: {error.strerror}") from None
+
+
+def _decompressed(path: Path, compression: str) -> Iterator[bytes]:
+    from postwake_logparse.file_reader import open_reader
+
+    reader = open_reader(path, compression)
+    offset = 0
+    try:
+        while block := reader.pread(_BLOCK_BYTES, offset):
+            offset += len(block)
+            yield block
+        if reader.error:
+            raise DataError(reader.error)
+    finally:
+        reader.close()
 
 
 @click.command()
@@ -154,8 +182,17 @@ def classify(files: tuple[Path, ...], rules: Path | None) -> None:
 
     classifier = load_classifier(rules)
     for name in files or (Path("-"),):
-        lines = _read(name).decode("utf-8", "replace").splitlines()
-        ndjson(classify_lines(lines, classifier))
+        ndjson(classify_lines(flushing(_lines(name)), classifier))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    r"""A file's lines as they come, ended by ``\n`` alone: a reply may hold any other character."""
+    try:
+        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
+            for line in stream:
+                yield line.decode("utf-8", "replace")
+    except OSError as error:
+        raise NoInputError(f"{path}: cannot read: {error.strerror}") from None
 
 
 @click.group()

@@ -50,6 +50,7 @@ def _story(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
     return {
         "message": queries.message(connection, number),
         "deliveries": queries.deliveries(connection, number),
+        "engagement": queries.engagement(connection, number),
         "timeline": queries.timeline(connection, number),
     }
 
@@ -69,10 +70,19 @@ def _print_story(story: dict[str, Any]) -> None:
     for delivery in story["deliveries"]:
         reply = f"  {delivery['reply']}" if delivery["reply"] else ""
         click.echo(f"  {delivery['state']:<12} {printable(delivery['recipient'])}{printable(reply)}")
+    for reader in story["engagement"]:
+        hits = [f"{noun} {_by_who(reader, noun)}" for noun in ("opens", "clicks") if _by_who(reader, noun)]
+        if hits:
+            click.echo(f"  {'readers':<12} {printable(reader['recipient'] or 'one of several')}  {'; '.join(hits)}")
     click.echo()
     for event in story["timeline"]:
         click.echo(f"  {local_time(event['at'])}  {event['type']:<12} {_words(event)}".rstrip())
     click.echo()
+
+
+def _by_who(reader: dict[str, Any], noun: str) -> str:
+    counts = {who: reader[f"{noun}_{who}"] for who in ("human", "unknown", "machine")}
+    return ", ".join(f"{n} {who}" for who, n in counts.items() if n)
 
 
 def _words(event: dict[str, Any]) -> str:
@@ -81,7 +91,8 @@ def _words(event: dict[str, Any]) -> str:
         parts.append(f"by {event['relay']}")
     parts.append(event.get("reply"))
     if "who" in event:
-        parts.append(f"({event['who']}: {event['reason']})" if "reason" in event else f"({event['who']})")
+        first = f", first {event['who_first']}: {event['reason_first']}" if "who_first" in event else ""
+        parts.append(f"({event['who']}: {event['reason']}{first})" if "reason" in event else f"({event['who']})")
     if "delay_s" in event:
         parts.append(f"after {event['delay_s']:g} s")
     detail = event.get("detail")

@@ -12,6 +12,7 @@ import click
 from postwake import __version__
 from postwake.config import DEFAULT_PATH
 from postwake.errors import PostwakeError
+from postwake.service import journal_reads_errors
 from postwake_cli import admin, filters, look, operate_verbs, services
 
 
@@ -67,11 +68,17 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except PostwakeError as error:
-        click.echo(f"postwake: {error}", err=True)
+        _fatal(str(error))
         sys.exit(error.exit_status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except sqlite3.DatabaseError as error:
-        click.echo(f"postwake: the store cannot be read: {error}", err=True)
+        _fatal(f"the store cannot be read: {error}")
         sys.exit(os.EX_IOERR)
+
+
+def _fatal(text: str) -> None:
+    """Say what ended us; to the journal with the priority of an error (sd-daemon(3)), each of its lines."""
+    priority = "<3>" if journal_reads_errors() else ""
+    click.echo("\n".join(f"{priority}{line}" for line in f"postwake: {text}".splitlines()), err=True)

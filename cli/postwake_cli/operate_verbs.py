@@ -38,8 +38,12 @@ def setup() -> None:
 @click.option("--postfix-config", type=_DIRECTORY, help="Configuration directory of another Postfix instance.")
 @click.option("--state-dir", type=_DIRECTORY, default=DEFAULT_STATE, show_default=True, help="Where changes are noted.")
 @click.option(
-    "--test-recipient", default="", metavar="ADDRESS", help="Send a test message there and say what was seen."
+    "--test-recipient",
+    default="",
+    metavar="ADDRESS",
+    help="Where the test message goes; after changes it goes to postmaster if this is left out.",
 )
+@click.option("--no-test", is_flag=True, help="Send no test message.")
 @click.option("--no-services", is_flag=True, help="Leave units alone.")
 @click.pass_obj
 def setup_postfix(
@@ -52,14 +56,18 @@ def setup_postfix(
     postfix_config: Path | None,
     state_dir: Path,
     test_recipient: str,
+    no_test: bool,
     no_services: bool,
 ) -> None:
     """Show what it takes to put Postwake beside Postfix; with --yes, do it. Twice does nothing more.
 
-    In main.cf only smtpd_milters and non_smtpd_milters change; every other byte stays.
+    In main.cf only smtpd_milters and non_smtpd_milters change; every other byte stays. A test message then goes
+    through Postfix, and what milter and log saw of it is said.
     """
     if take_back and (do_it or test_recipient):
         raise UsageError("--undo goes with neither --yes nor --test-recipient")
+    if no_test and test_recipient:
+        raise UsageError("--no-test and --test-recipient: expected one of them")
     postfix = Postfix(postfix_config)
     journal = Journal(state_dir, postfix.config)
     if take_back:
@@ -84,8 +92,8 @@ def setup_postfix(
     if steps:
         _reload(postfix)
         click.echo("Done. `postwake check` looks at everything; `postwake setup postfix --undo` takes it back.")
-    if test_recipient and not dry_run:
-        _trial(postfix, configuration.load(config_path), test_recipient)
+    if not dry_run and (test_recipient or (steps and not no_test)):
+        _trial(postfix, configuration.load(config_path), test_recipient or "postmaster")
 
 
 def _undo(postfix: Postfix, journal: Journal, dry_run: bool) -> None:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+Block = TypeVar("Block")
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def ndjson(rows: Iterable[dict[str, Any]]) -> None:
-    """Write each row as one line of JSON."""
+    """Write each row as one line of JSON, in UTF-8 whatever the locale.
+
+    Flushed at the end; rows that are made from input that comes slowly need :func:`flushing` around the input.
+    """
+    write = sys.stdout.buffer.write
     for row in rows:
-        click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+        write(_compact(row).encode("utf-8", "backslashreplace") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def flushing(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Give the input's blocks on; what was written because of one is out before the next is waited for."""
+    for block in blocks:
+        yield block
+        sys.stdout.buffer.flush()
 
 
 def document(value: Any) -> None:

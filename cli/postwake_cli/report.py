@@ -224,9 +224,10 @@ def _print_report(found: queries.Report, replies: list[dict[str, Any]]) -> None:
     for label, name in (("Opened", "opened"), ("Clicked", "clicked")):
         human = engaged.get(f"{name}_human", 0)
         raw = ", ".join(f"{hits.get(f'{name}.{who}', 0)} {who}" for who in ("human", "unknown", "machine"))
-        everybody = engaged.get(f"{name}_any", 0)
+        possible, everybody = engaged.get(f"{name}_possible", 0), engaged.get(f"{name}_any", 0)
         of_sent = f"{percent(human, sent):>7} of sent, by people"
-        click.echo(f"{label:<10}  {human:>9}  {of_sent}; with machines {everybody}; hits: {raw}")
+        others = f"unknown {possible - human}, only machines {everybody - possible}"
+        click.echo(f"{label:<10}  {human:>9}  {of_sent}; {others}; hits: {raw}")
     click.echo(
         f"Unsubscr.   {engaged.get('unsubscribed', 0):>9}  {percent(engaged.get('unsubscribed', 0), sent):>7} of sent"
     )

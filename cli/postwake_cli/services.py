@@ -13,7 +13,7 @@ import click
 
 from postwake import config as configuration
 from postwake.service import Signals, notify, set_up_logging
-from postwake.store.connection import migrate_file
+from postwake.store.maintenance import migrate
 from postwake_cli.progress import ProgressLine
 
 SERVICES = ("milter", "logparse", "pixelserver")
@@ -115,7 +115,7 @@ def run(config_path: Path, only: tuple[str, ...]) -> None:
     """
     set_up_logging()
     config = configuration.load(config_path)
-    for name in migrate_file(config.store.path):
+    for name in migrate(config.store.path)[0]:
         click.echo(f"postwake: {config.store.path}: migrated: {name}", err=True)
     group = _Group(config_path, only or SERVICES)
     signals = Signals(group.reload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
 import time
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 import click
 
 from postwake import config as configuration
-from postwake.errors import StoreUnavailableError, UsageError
+from postwake.errors import CannotCreateError, StoreUnavailableError, UsageError
 from postwake.store import maintenance, person
 from postwake.store import purge as purging
 from postwake_cli.output import document, printable
@@ -26,25 +27,55 @@ def _store(config_path: Path) -> Path:
 
 
 @click.command("backup")
-@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--keep", type=click.IntRange(1), help="FILE is a directory: keep only so many of the backups in it.")
 @click.pass_obj
-def db_backup(config_path: Path, target: Path, keep: int | None) -> None:
+def db_backup(config_path: Path, target: Path | None, keep: int | None) -> None:
     """Copy the store to FILE while everything runs: one checked file, replaced in one step.
 
-    In a directory the file gets a name with the time in it.
+    In a directory the file gets a name with the time in it. Without FILE the [backup] section says where and how many;
+    then as much room as the store takes stays free.
     """
+    config = configuration.load(config_path)
+    store = config.store.path
+    if target is None:
+        if not config.backup.keep:
+            click.echo("backup.keep = 0: no backup is made")
+            return
+        target, keep = config.backup.directory, keep or config.backup.keep
+        _make_directory(target)
+        _spare_the_disk(store, target)
     directory = target if target.is_dir() else None
     if keep is not None and directory is None:
         raise UsageError(f"--keep {keep}: {target} is not a directory: expected one, where the backups are counted")
     if directory is not None:
         target = directory / datetime.now(UTC).strftime(_NAME)
-    made = maintenance.backup(_store(config_path), target)
+    made = maintenance.backup(store, target)
     click.echo(f"{made.path}: {made.size_bytes} bytes, checked")
     if directory is not None and keep is not None:
         for old in sorted(directory.glob(_NAMES))[:-keep]:
             old.unlink()
             click.echo(f"{old}: removed")
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreateError(f"backup.directory = {path}: cannot make it: {error.strerror}") from None
+
+
+def _spare_the_disk(store: Path, directory: Path) -> None:
+    # Nobody watches, and mail queues and logs may be on the same disk.
+    if not store.exists():
+        return
+    size = store.stat().st_size
+    free = shutil.disk_usage(directory).free
+    if free < 2 * size:
+        raise CannotCreateError(
+            f"{directory}: {free} bytes free: expected {2 * size}, twice the store; backup.directory on another disk,"
+            " a smaller backup.keep, or 0 for none"
+        )
 
 
 @click.command("check")
@@ -111,6 +142,7 @@ def db_forget(config_path: Path, address: str, vacuum: bool) -> None:
     Exit status 1 if the address was nowhere.
     """
     config = configuration.load(config_path)
+    spooled = person.in_spool(config.store.path, config.store.spool_dir, address)
     found = person.forget(config.store.path, address, os.urandom(8), vacuum=vacuum)
     rows = ", ".join(f"{n} of {table}" for table, n in sorted(found.rows.items()))
     click.echo(
@@ -123,12 +155,10 @@ def db_forget(config_path: Path, address: str, vacuum: bool) -> None:
         )
     if found.remnants:
         click.echo("free space of the file still holds it: repeat this with --vacuum in a quiet hour", err=True)
-    spooled = sum(1 for _ in config.store.spool_dir.glob("*")) if config.store.spool_dir.is_dir() else 0
-    if spooled:
-        click.echo(
-            f"{config.store.spool_dir}: {spooled} files wait there and may name it: repeat this afterwards", err=True
-        )
-    sys.exit(0 if found.rows or found.hits else 1)
+    for name, lines in spooled.items():
+        advice = "delete them there" if name.endswith(".bad") else "repeat this when it has been replayed"
+        click.echo(f"{config.store.spool_dir / name}: lines about it: {len(lines)}; {advice}", err=True)
+    sys.exit(0 if found.rows or found.hits or spooled else 1)
 
 
 @click.command("export")
@@ -136,9 +166,10 @@ def db_forget(config_path: Path, address: str, vacuum: bool) -> None:
 @click.pass_obj
 def db_export(config_path: Path, address: str) -> None:
     """Everything that is held about ADDRESS, as one JSON document. Exit status 1 if that is nothing."""
-    found = person.export(_store(config_path), address)
+    store = configuration.load(config_path).store
+    found = person.export(store.path, address, store.spool_dir)
     document(found)
-    sys.exit(0 if found["messages"] or found["mentions"] else 1)
+    sys.exit(0 if found["messages"] or found["mentions"] or found["spool"] else 1)
 
 
 STORE_COMMANDS = (db_backup, db_check, db_checkpoint, db_purge, db_forget, db_export)

@@ -200,9 +200,19 @@ class Milter(_Section):
     )
     socket_mode: Mode = Field(default="0660", description="Its mode.")
     socket_group: str = Field(default="", description="Its group, such as postfix. Empty: the service's own.")
-    workers: int = Field(default=2, ge=1, le=64, description="Worker processes. About one per core that mail may use.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Worker processes. One for every two cores: the rest is Postfix's. One rewrites some 500 messages a second, and what waits together is committed together.",
+    )
     threads: int = Field(default=2, ge=1, le=64, description="Rewriting threads in each worker process.")
     max_message_bytes: int = Field(default=10_000_000, ge=1000, description="Larger bodies go out as they came.")
+    remember_bytes: int = Field(
+        default=16_000_000,
+        ge=0,
+        description="Memory of each worker for HTML parts seen lately: the same newsletter is judged once, not once a recipient. 0: none.",
+    )
     rewrite_timeout_s: float = Field(
         5.0, gt=0, le=120, description="A message that takes longer goes out as it came, seconds."
     )
@@ -311,6 +321,16 @@ class Retention(_Section):
     )
 
 
+class Backup(_Section):
+    """The backups that `postwake db backup` makes by itself, every night from the maintenance timer."""
+
+    directory: Path = Field(
+        default=Path("/var/lib/postwake/backup"),
+        description="Where they are kept. Another disk is better; the unit must then be allowed to write there (docs/operations.md).",
+    )
+    keep: int = Field(default=3, ge=0, le=1000, description="How many are kept, each a whole copy. 0: none is made.")
+
+
 class Report(_Section):
     """Reports by mail: `postwake report --mail`, which postwake-report.timer starts every Monday."""
 
@@ -343,6 +363,7 @@ class Config(_Section):
     pixelserver: PixelServer = Field(default_factory=PixelServer)
     metrics: Metrics = Field(default_factory=Metrics)
     retention: Retention = Field(default_factory=Retention)
+    backup: Backup = Field(default_factory=Backup)
     report: Report = Field(default_factory=Report)
 
     def tracking_for(self, domain: str) -> Tracking:

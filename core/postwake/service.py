@@ -50,15 +50,25 @@ class _Formatter(logging.Formatter):
         return priority + text.replace("\n", f"\n{priority}")
 
 
-def notify(state: str) -> None:
-    """Tell the service manager *state*, such as ``READY=1``; nothing if there is none."""
+def journal_reads_errors() -> bool:
+    """Return whether standard error is the journal's, as systemd.exec(5) has it: device and inode in JOURNAL_STREAM."""
+    try:
+        info = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
+
+
+def notify(state: str, *descriptors: int) -> None:
+    """Tell the service manager *state*, such as ``READY=1``, and give it *descriptors*; nothing if there is none."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.sendto(state.encode(), address)
+        sender.connect(address)
+        socket.send_fds(sender, [state.encode()], list(descriptors))
 
 
 def watchdog_s() -> float | None:

@@ -19,14 +19,13 @@ Pure: no clock, no I/O. :mod:`postwake.keyfile` reads rings from disk.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import enum
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 VERSION = 1
 MAC_BYTES = 16
@@ -39,6 +38,9 @@ MAX_INDEX = 2**31 - 1
 
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]+\Z")
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _MAX_TEXT = (_HEAD_BYTES + 10 + MAX_URL_BYTES + MAC_BYTES) * 4 // 3 + 4
 
 
@@ -73,8 +75,7 @@ class Privacy(enum.IntEnum):
 _PRIVACY = tuple(Privacy)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """What a verified token says."""
 
     tracking_id: bytes
@@ -103,10 +104,20 @@ class _Mac:
 
     def of(self, message: bytes) -> bytes:
         """Return the MAC of *message*."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return outer.digest()[:MAC_BYTES]
+        return self.behind(message)(b"")
+
+    def behind(self, beginning: bytes) -> Callable[[bytes], bytes]:
+        """Return what makes the MAC of *beginning* and the bytes it is given: many messages may begin alike."""
+        begun = self._inner.copy()
+        begun.update(beginning)
+
+        def mac(rest: bytes) -> bytes:
+            inner, outer = begun.copy(), self._outer.copy()
+            inner.update(rest)
+            outer.update(inner.digest())
+            return outer.digest()[:MAC_BYTES]
+
+        return mac
 
 
 class KeyRing:
@@ -132,30 +143,29 @@ class KeyRing:
         """The ID of the key that signs."""
         return self._newest
 
-    def secret(self) -> bytes:
-        """Return a secret derived from the newest key, for keyed hashes that are not tokens."""
-        return hmac.digest(self._keys[self._newest], b"postwake derived secret", "sha256")
-
     def sign(self, purpose: Purpose, token: Token) -> str:
         """Return *token* as URL text signed with the newest key; ValueError if the URL cannot be carried."""
-        url = token.url.encode("utf-8")
-        if len(url) > MAX_URL_BYTES:
-            raise ValueError(f"URL of {len(url)} bytes: a token carries at most {MAX_URL_BYTES}")
-        if any(byte < 0x20 or byte == 0x7F for byte in url):
-            raise ValueError("URL with a control character: not signed")
-        if len(token.tracking_id) != 16:
-            raise ValueError(f"tracking id of {len(token.tracking_id)} bytes: expected 16")
-        body = b"".join(
-            (
-                bytes((VERSION, self._newest, token.privacy)),
-                token.tracking_id,
-                _varint(token.recipient),
-                _varint(token.link),
-                url,
-            )
-        )
-        mac = self._macs[self._newest].of(_SIGNED[purpose] + body)
-        return base64.urlsafe_b64encode(body + mac).rstrip(b"=").decode("ascii")
+        return self.signer(purpose, token.tracking_id, token.recipient, token.privacy)(token.link, token.url)
+
+    def signer(
+        self, purpose: Purpose, tracking_id: bytes, recipient: int, privacy: Privacy
+    ) -> Callable[[int, str], str]:
+        """Return what signs the tokens of one message, given a link's index and URL; see :meth:`sign`."""
+        if len(tracking_id) != 16:
+            raise ValueError(f"tracking id of {len(tracking_id)} bytes: expected 16")
+        head = bytes((VERSION, self._newest, privacy)) + tracking_id + _varint(recipient)
+        mac = self._macs[self._newest].behind(_SIGNED[purpose] + head)
+
+        def sign(link: int, url: str) -> str:
+            destination = url.encode("utf-8")
+            if len(destination) > MAX_URL_BYTES:
+                raise ValueError(f"URL of {len(destination)} bytes: a token carries at most {MAX_URL_BYTES}")
+            if _CONTROL.search(destination):
+                raise ValueError("URL with a control character: not signed")
+            rest = _varint(link) + destination
+            return binascii.b2a_base64(head + rest + mac(rest), newline=False).translate(_TO_URL, b"=").decode("ascii")
+
+        return sign
 
     def verify(self, purpose: Purpose, text: str) -> Token | None:
         """Return what *text* says if one of our keys signed it for *purpose*, else None.
@@ -182,6 +192,8 @@ class KeyRing:
 
 def _varint(number: int) -> bytes:
     """Return *number* in LEB128."""
+    if 0 <= number <= 0x7F:  # nearly always
+        return _ONE_BYTE[number]
     if not 0 <= number <= MAX_INDEX:
         raise ValueError(f"index {number}: expected 0 to {MAX_INDEX}")
     out = bytearray()

@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 
 _TEXT = re.compile(r"[0-9a-f]{32}\Z")
+_VERSION_7 = 0x7 << 76 | 0b10 << 62
+"""Version and variant, among the lower 80 bits."""
+_RANDOM = (1 << 80) - 1 & ~(0xF << 76 | 0b11 << 62)
 
 
 def make_tracking_id(at_us: int, entropy: bytes) -> bytes:
     """Return the 16 bytes of a new ID made at *at_us* (microseconds UTC) from at least 10 bytes of *entropy*."""
     if len(entropy) < 10:
         raise ValueError(f"{len(entropy)} bytes of entropy: expected at least 10")
-    random = bytearray(entropy[:10])
-    random[0] = 0x70 | (random[0] & 0x0F)  # version 7
-    random[2] = 0x80 | (random[2] & 0x3F)  # variant 10
-    return (at_us // 1000 & 0xFFFF_FFFF_FFFF).to_bytes(6, "big") + bytes(random)
+    random = int.from_bytes(entropy[:10], "big") & _RANDOM | _VERSION_7
+    return ((at_us // 1000 & 0xFFFF_FFFF_FFFF) << 80 | random).to_bytes(16, "big")
 
 
 def made_at_us(tracking_id: bytes) -> int:

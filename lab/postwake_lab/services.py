@@ -31,6 +31,7 @@ keys = "{directory}/keys"
 socket = "{socket}"
 socket_group = "postfix"
 workers = {workers}
+{milter}
 [logparse]
 path = "{log}"
 mta = "{mta}"
@@ -54,10 +55,11 @@ class Services:
     pixel_port: int
     metrics_ports: tuple[int, int, int]
     domains: tuple[str, ...] = ("example.com",)
-    workers: int = 2
+    workers: int = 1
     mta: str = "postfix"
     tracking: str = ""
     pixelserver: str = ""
+    milter: str = ""
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Services:
             "tracking": self.tracking,
             "socket": self.socket,
             "workers": self.workers,
+            "milter": self.milter,
             "log": self.log,
             "mta": self.mta,
             "pixel_port": self.pixel_port,

@@ -24,7 +24,7 @@ class World:
         main: Mapping[str, str] | None = None,
         master_extra: str = "",
         keep_mail: bool = True,
-        workers: int = 2,
+        workers: int = 1,
         tracking: str = "",
         pixelserver: str = "",
         sender_domains: tuple[str, ...] = ("example.com",),

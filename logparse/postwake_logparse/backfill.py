@@ -6,12 +6,15 @@ Many blocks make one transaction, which ends when another service waits to write
 
 from __future__ import annotations
 
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from postwake.errors import StoreUnavailableError
+from postwake_logparse.attempt_reading import Tried
 from postwake_logparse.backfill_files import (
     BackfillFile,
     BackfillSource,
@@ -20,8 +23,8 @@ from postwake_logparse.backfill_files import (
     examine,
     oldest_first,
 )
-from postwake_logparse.detect import open_grammar
 from postwake_logparse.ingest import AnotherReaderError, Ingester
+from postwake_logparse.parse_ahead import WORTHWHILE_BYTES, BlockParser, LogTime, ParseAhead, ParseHere
 from postwake_logparse.record import Record
 from postwake_logparse.shapes import Tally
 from postwake_logparse.source import Chunk
@@ -31,13 +34,19 @@ from postwake_logparse.syslog import decode, split_line
 BLOCK_BYTES = 128 * 1024
 """About a thousand lines: how long another writer waits is decided after each."""
 BATCH_BYTES = 2 << 20
-"""As much of the log at most makes one transaction, so that memory and the write-ahead log stay small."""
+"""As much of the log makes one transaction while somebody else wants to write."""
+ALONE_BATCH_BYTES = 16 << 20
+"""As much at most while nobody does, worked up to by doubling: pages that are written again and again are written once
+a transaction, and to the file once more."""
 POLITE_S = 0.02
 """A transaction that somebody waits for ends after the block in which it gets so old: under 50 ms with its commit."""
 YIELD_S = 0.003
 """Writers look at the lock every millisecond: long enough for one of them to see it free."""
 RETRIES = 12
 RETRY_S = 5.0
+
+
+Batch = tuple["Sequence[Record | Tried]", Chunk, "int | None"]
 
 
 class Summary(NamedTuple):
@@ -93,8 +102,12 @@ class Backfill:
         progress: Callable[[Progress, int], None] = lambda _progress, _lines: None,
         sleep: Callable[[float], None] = time.sleep,
         polite_s: float = POLITE_S,
+        ahead_from_bytes: int = WORTHWHILE_BYTES,
     ) -> None:
-        """Take the ordered files, what writes, and what is told after each transaction how far it is (and lines)."""
+        """Take the ordered files, what writes, and what is told after each transaction how far it is (and lines).
+
+        From *ahead_from_bytes* of log on, a second process parses, if there is a second core.
+        """
         self._files = files
         self._ingester = ingester
         self._mta = mta
@@ -103,6 +116,7 @@ class Backfill:
         self._progress = progress
         self._sleep = sleep
         self._polite_s = polite_s
+        self._ahead_from_bytes = ahead_from_bytes
         self._tally = Tally()
         self._errors: list[str] = []
         self._last_us: int | None = None
@@ -116,9 +130,10 @@ class Backfill:
         started = time.monotonic()
         failures = 0
         while True:
+            parser = self._parser()  # before the store is opened
             source = BackfillSource(self._files, self._position, self._ingester.followed)
             try:
-                self._read(source)
+                self._read(source, parser)
                 break
             except (StoreUnavailableError, AnotherReaderError):
                 failures += 1
@@ -127,6 +142,7 @@ class Backfill:
                 self._sleep(RETRY_S)  # and go on from what the store says
             finally:
                 source.close()
+                parser.close()
         tally = self._tally
         return Summary(
             len(self._files),
@@ -140,42 +156,53 @@ class Backfill:
             tuple(self._errors),
         )
 
-    def _read(self, source: BackfillSource) -> None:
-        batches = self._batches(source)
-        complete = True
-        while True:
-            first = next(batches, None)
-            if first is None:
-                break
-            complete = self._ingester.commit_all(_limited(first, batches), polite_s=self._polite_s)
+    def _parser(self) -> BlockParser:
+        reader = self._ingester.attempt_reader
+        size_bytes = sum(file.size_bytes for file in self._files)
+        if size_bytes < self._ahead_from_bytes or len(os.sched_getaffinity(0)) < 2:
+            return ParseHere(self._mta, reader)
+        return ParseAhead(self._mta, reader, BLOCK_BYTES)
+
+    def _read(self, source: BackfillSource, parser: BlockParser) -> None:
+        batches = self._batches(source, parser)
+        batch_bytes = BATCH_BYTES
+        while (first := next(batches, None)) is not None:
+            complete = self._ingester.commit_all(_limited(first, batches, batch_bytes), polite_s=self._polite_s)
             self._progress(source.progress(), self._tally.lines)
-            if not complete:
+            if complete:
+                batch_bytes = min(2 * batch_bytes, ALONE_BATCH_BYTES)
+            else:
+                batch_bytes = BATCH_BYTES
                 self._sleep(YIELD_S)
         self._ingester.idle()
 
-    def _batches(self, source: BackfillSource) -> Iterator[tuple[Sequence[Record], Chunk, int | None]]:
+    def _batches(self, source: BackfillSource, parser: BlockParser) -> Iterator[Batch]:
+        """Yield the blocks of all files with what they say, read and given to *parser* ahead, file by file."""
+        ahead: deque[Chunk] = deque()
         file_id = ""
-        grammar = open_grammar(self._mta)
-        clock = StampReader(reference_us=0)
         errors = source.stats.read_errors
-        while (chunk := source.read(BLOCK_BYTES)) is not None:
-            if source.stats.read_errors != errors:
-                errors = source.stats.read_errors
-                self._errors.append(source.stats.last_error)
-            if chunk.file_id != file_id:
-                file_id = chunk.file_id
-                file = source.current
-                assert file is not None
-                clock = StampReader(
-                    reference_us=file.mtime_us, timezone=self._timezone, year=self._year, last_us=self._last_us
-                )
-                grammar = open_grammar(self._mta)
-            records = list(grammar.parse_block(chunk.data, clock))
-            self._tally.add(grammar.tally)
-            grammar.tally.reset()
-            yield records, chunk, clock.last_us
-        if source.stats.read_errors != errors:
-            self._errors.append(source.stats.last_error)
+        while True:
+            while ahead and len(ahead) < parser.depth and (chunk := source.read_on(BLOCK_BYTES)) is not None:
+                parser.give(chunk.data, None)
+                ahead.append(chunk)
+            if not ahead:
+                chunk = source.read(BLOCK_BYTES)
+                if source.stats.read_errors != errors:
+                    errors = source.stats.read_errors
+                    self._errors.append(source.stats.last_error)
+                if chunk is None:
+                    return
+                begins = None
+                if chunk.file_id != file_id:
+                    file_id = chunk.file_id
+                    file = source.current
+                    assert file is not None
+                    begins = LogTime(file.mtime_us, self._timezone, self._year, self._last_us)
+                parser.give(chunk.data, begins)
+                ahead.append(chunk)
+            records, last_us, tally = parser.take()
+            self._tally.add(tally)
+            yield records, ahead.popleft(), last_us
 
     def _position(self, file_id: str) -> str | None:
         """Return how far the file has been read, and remember the newest time seen in it."""
@@ -183,14 +210,11 @@ class Backfill:
         return None if cursor is None else cursor.state
 
 
-Batch = tuple[Sequence[Record], Chunk, "int | None"]
-
-
-def _limited(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
+def _limited(first: Batch, rest: Iterator[Batch], batch_bytes: int) -> Iterator[Batch]:
     """Return *first* and as many of the *rest* as one transaction takes."""
     size = len(first[1].data)
     yield first
-    while size < BATCH_BYTES:
+    while size < batch_bytes:
         batch = next(rest, None)
         if batch is None:
             return

@@ -21,7 +21,7 @@ from postwake_logparse.file_identity import (
     first_line_head,
     holds_what_was_read,
 )
-from postwake_logparse.file_reader import CompressedReader, Reader, open_reader
+from postwake_logparse.file_reader import MAGIC_BYTES, CompressedReader, Reader, compression_of, open_reader
 from postwake_logparse.source import (
     DEFAULT_BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -32,7 +32,6 @@ from postwake_logparse.source import (
     scan_lines,
 )
 
-_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 _FIRST_LINE_BYTES = 4096
 
 Stamp = Callable[[bytes, int], int | None]
@@ -90,8 +89,7 @@ def examine(path: Path) -> BackfillFile:
         if path.is_dir():
             raise NoInputError(f"{path}: is a directory: expected a log file")
         with path.open("rb") as file:
-            magic = file.read(6)
-        compression = next((name for start, name in _MAGIC.items() if magic.startswith(start)), "")
+            compression = compression_of(file.read(MAGIC_BYTES))
         reader = open_reader(path, compression)
     except OSError as error:
         raise NoInputError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -183,6 +181,18 @@ class BackfillSource:
                 return chunk
             self._finish(self._reader)
         return None
+
+    def read_on(self, max_bytes: int = DEFAULT_BLOCK_BYTES) -> Chunk | None:
+        """As :meth:`read`, but None at the end of the file that is open, and before the first.
+
+        Where the next file is to be read from may depend on what was said of this one: on its being a copy of it.
+        """
+        if self._reader is None:
+            return None
+        try:
+            return self._read(self._reader, max_bytes)
+        except OSError:
+            return None  # read() meets the same error and counts it
 
     def wait(self, timeout_s: float) -> None:
         """There is nothing to wait for."""

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -66,10 +68,24 @@ def run(path: Path, reasons: Iterable[str] = ()) -> int:
     registry.register(LogCollector(follower, ingester, time.time))
     registry.register(StoreCollector(config.store.path, config.tracking.sender_domains, reasons))
     stop_metrics = serve(config.metrics.logparse, registry)
-    signals = Signals()
     stop = threading.Event()
     status = [os.EX_SOFTWARE]
     thread = threading.Thread(target=_follow, args=(follower, stop, status), name="follow", daemon=True)
+
+    def reload() -> None:
+        """Begin anew in this process with the configuration as it is now; what was read stands in the store."""
+        try:
+            make_correlator(configuration.load(path))
+        except PostwakeError as error:
+            log.error("reload=refused error=%s", error)
+            return
+        stop.set()
+        thread.join(10)
+        log.info("reload=done")
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # stays so until the new beginning listens to it again
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    signals = Signals(reload)
     thread.start()
     notify("READY=1")
     log.info("source=%s state=ready", follower.name)
@@ -90,13 +106,34 @@ def make_correlator(config: Config) -> Correlator:
     return Correlator(Outcomes(classifier), is_internal, frozenset(config.mta.local_domains))
 
 
+class _SourceErrors:
+    """Says in the log what went wrong with the source: the first time at once, then once a minute at most."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._said = 0
+        self._said_at = float("-inf")
+
+    def __call__(self) -> None:
+        """Say what is new."""
+        source = self._follower.source
+        if source is None or source.stats.read_errors == self._said or time.monotonic() - self._said_at < 60:
+            return
+        self._said, self._said_at = source.stats.read_errors, time.monotonic()
+        log.warning(
+            "source=%s errors=%d error=%s", self._follower.name, source.stats.read_errors, source.stats.last_error
+        )
+
+
 def _follow(follower: Follower, stop: threading.Event, status: list[int]) -> None:
     """Follow until told to stop; leave the exit status of what ended it in *status*."""
     complained_at = 0.0
+    complain_of_source = _SourceErrors(follower)
     while not stop.is_set():
         try:
             if not follower.step(timeout_s=1.0) and follower.ended:
                 break
+            complain_of_source()
         except StoreUnavailableError as error:
             if time.monotonic() - complained_at > 60:
                 log.warning("store=unavailable waiting=yes error=%s", error)

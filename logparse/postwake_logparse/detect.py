@@ -19,11 +19,13 @@ LOOK_AT_BYTES = 256 * 1024
 _SERVICE = "|".join(sorted(re.escape(service) for service in SERVICES))
 _POSTFIX = re.compile(
     rf"(?:^|[ >])(?:postfix[^ /\[:]*/[^ \[:]+|[^ \[:]+/(?:{_SERVICE}))(?:\[[0-9]+\]:? |: )"
-    rf"|^{QUEUE_ID}: (?:to|from|client|uid|message-id)=".encode(),
+    rf"|^{QUEUE_ID}: (?:to|from|client|uid|message-id)="
+    rf"|<[0-9]+>1 [^ ]+ [^ ]+ (?:postfix[^ ]*|[^ ]+/(?:{_SERVICE})) ".encode(),
     re.MULTILINE,
 )
 _EXIM = re.compile(
-    rf"(?:^|[ >])exim4?\[[0-9]+\]: "
+    rf"(?:^|[ >])exim[^ \[\]:/]*\[[0-9]+\]: "
+    rf"|<[0-9]+>1 [^ ]+ [^ ]+ exim[^ /]* "
     rf"|^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}} [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(?:\.[0-9]+)?(?: [+-][0-9]{{4}})? "
     rf"(?:\[[0-9]+\] )?"
     rf"(?:(?:{MESSAGE_ID}) |Start queue run|End queue run|exim [0-9]|cwd=|H=|SMTP |TLS )".encode(),

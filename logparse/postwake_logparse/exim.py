@@ -39,6 +39,8 @@ _TEXT = (
 _LINE = re.compile(rf"(?:(?P<stamp>{_STAMP}) {_TEXT}|(?P<whole>.*))\n")
 _STAMPED = re.compile(rf"(?P<stamp>{_STAMP}) (?P<text>.*)", re.DOTALL)
 _BARE_TEXT = re.compile(_TEXT + r"\n")
+# Behind a stamp that looks like Exim's own but is syslog's, a space in place of RFC 3339's "T".
+_SYSLOG = re.compile(r"(?P<host>[^ \[\]=]+) exim[^ \[\]:]*\[(?P<pid>[0-9]+)\]: (?P<body>.*)", re.DOTALL)
 # What rejectlog adds to a line: the envelope, the header lines with their kind, and a rule.
 _REJECTED_HEADER = re.compile(r"Envelope-(?:from|to): <|[A-Z* ] [A-Za-z0-9-]+:|[ \t]|-{20,}")
 _PIECE = re.compile(r"\[([0-9]+)([/\\])([0-9]+)\] (.*)", re.DOTALL)
@@ -52,7 +54,7 @@ _PEER = r"(?:H=(?:(?P<name>[^ (\[][^ ]*) |)(?:\((?P<helo>.*?)\) |)\[(?P<ip>[^\]]
 _REFUSED = re.compile(
     _PEER + r"(?:I=[^ ]+ |)(?:U=[^ ]+ |)(?:Ci=[^ ]+ |)(?:P=[^ ]+ |)(?:X=[^ ]+ |)(?:CV=[^ ]+ |)(?:DN=\"[^\"]*\" |"
     r")(?:SNI=[^ ]+ |)"
-    r"(?:A=[^ ]+ |)(?:F=<(?P<sender>.*?)> |)(?:A=[^ ]+ |)(?:PRX=[^ ]+ |)"
+    r"(?:A=[^ ]+ |)(?:F=(?:<(?P<sender>.*?)>|(?P<bare_sender>[^ <>]+)) |)(?:A=[^ ]+ |)(?:PRX=[^ ]+ |)"
     r"(?:(?P<how>temporarily |)rejected (?P<stage>RCPT|MAIL|after DATA|DATA|EHLO or HELO|HELO|EHLO|ETRN|VRFY|"
     r"EXPN|AUTH|STARTTLS|"
     r"connection|by non-SMTP ACL|by local_scan\(\)|from|BDAT|ATRN|predata|after DATA by local_scan\(\))(?P<to>.*)"
@@ -310,6 +312,8 @@ class EximGrammar:
         return record
 
     def _remark(self, text: str, at_us: int, host: str, queue_id: str, offset: int) -> Record | None:
+        if not queue_id and not host and (syslog := _SYSLOG.fullmatch(text)) is not None:
+            return self._syslog_text(syslog["body"], at_us, syslog["host"], "exim", syslog["pid"], offset)
         if queue_id:
             if text.startswith("Completed"):
                 return Removed(at_us, host, PROGRAM, queue_id, offset)
@@ -337,7 +341,7 @@ class EximGrammar:
 
 
 def _read_refusal(match: re.Match[str], at_us: int, host: str, queue_id: str, offset: int) -> Rejected:
-    sender, recipient, text = match["sender"], None, match[0]
+    sender, recipient, text = match["bare_sender"] or match["sender"], None, match[0]
     if match["stage"] is None:
         action = "discard"
         stage = match["verb"] or "DATA"
@@ -362,7 +366,8 @@ def _read_refusal(match: re.Match[str], at_us: int, host: str, queue_id: str, of
         if stage.startswith(("after DATA", "by ")):
             stage = "DATA"
     codes = _CODES.match(text)
-    code = int(codes[1]) if codes is not None else (450 if match["how"] else 550)
+    # What Exim answers where the ACL does not say otherwise (exim: src/smtp_in.c, smtp_handle_acl_fail).
+    code = int(codes[1]) if codes is not None else (451 if match["how"] else 550)
     return Rejected(
         at_us,
         host,

@@ -16,8 +16,15 @@ from postwake_logparse.record import Arrival, Attempt, Program, Relay
 PROGRAM = Program("exim", "exim", "exim")
 NOWHERE = Relay("", None, None, None, None)
 
-# Exim's own error numbers below ERRNO_RETRY_BASE: it is not time yet, nothing was tried (exim: src/macros.h).
-_NOT_TRIED = range(-57, -51)
+# It is not time yet, or not this queue run's business: nothing was tried. By the words, since the numbers of these
+# errors begin at -51, -52 or -59, depending on the version, and what is "retry time" to one is a router's :defer: to
+# another (exim: src/macros.h, ERRNO_RETRY_BASE; src/deliver.c, src/transports/smtp.c).
+_NOT_TRIED = (
+    "retry time not reached",
+    "domain is in queue_domains",
+    "remote deliveries suppressed",
+    "concurrency limit reached for transport",
+)
 
 _ARRIVAL = re.compile(
     r"(?P<sender><>|\"(?:\\.|[^\"\\])*\"[^ ]*|[^ ]*|.*?)"
@@ -33,27 +40,32 @@ _ARRIVAL = re.compile(
 _RECIPIENT = re.compile(r"(?:\"(?:\\.|[^\"\\])*\"|[^ \"])+")
 
 # Where the address ends and the fields begin.
-_FIELDS = re.compile(r" (?:[FP]=<|[RTQSHC]=|[QD]T=|\(=)")
-_FIELDS_OR_TEXT = re.compile(r" (?:[FP]=<|[RTQSHC]=|[QD]T=|(?:routing )?defer \()| ?: ")
+_FIELDS = re.compile(r" (?:[FP]=<|SRS=<|[RTQSHC]=|[QD]T=|\(=)")
+_FIELDS_OR_TEXT = re.compile(
+    r"\"(?:\\.|[^\"\\])*\"|(?P<end> (?:[FP]=<|SRS=<|[RTQSHC]=|[QD]T=|(?:routing )?defer \()| ?: )"
+)
 _SENT = re.compile(
-    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ ]+)|"
+    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: SRS=<[^>]*>|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ ]+)|"
     r")(?: T=(?P<transport>[^ ]+)|)(?: S=[^ ]+|)"
-    r"(?: H=(?P<host>[^ ]+)(?: DS|) \[(?P<ip>[^\]]*)\](?::(?P<port>[^ *]+)|)|)(?P<reused>\*|)(?P<more>.*)",
+    r"(?: H=(?P<host>[^ ]+)(?: DS|)(?: \[(?P<ip>[^\]]*)\](?::(?P<port>[^ *]+)|)|)|)(?P<reused>\*|)(?P<more>.*)",
     re.DOTALL,
 )
 _NOT_SENT = re.compile(
-    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ :]+)|"
+    r"(?: F=<(?P<sender>[^>]*)>|)(?: Q=[^ ]+|)(?: SRS=<[^>]*>|)(?: P=<[^>]*>|)(?: R=(?P<router>[^ :]+)|"
     r")(?: T=(?P<transport>[^ :]+)|)(?: S=[^ ]+|)"
-    r"(?: (?:routing |)defer \((?P<errno>-?[0-9a-z]+)\)|)"
+    r"(?: (?:routing |)defer \(-?[0-9a-z]+\)|)"
     r"(?:: (?P<strerror>[^:\[]*?)(?= H=|: |$| DT=)|)"
-    r"(?: H=(?P<host>[^ ]+)(?: DS|) \[(?P<ip>[^\]]*)\](?::(?P<port>[0-9]\w*|PORT_\w+)|)|)\*?"
+    r"(?: H=(?P<host>[^ ]+?)(?: DS|)(?: \[(?P<ip>[^\]]*)\](?::(?P<port>[0-9]\w*|PORT_\w+)|)|(?=: ))|)\*?"
     r"(?: I=[^ ]+?(?=:? )|)(?: L|)(?: X=(?P<tls>[^ ]+?)(?=:? )|)(?: CV=\w+|)(?: DN=\"(?:\\.|[^\"\\])*\"|"
     r")(?: DT=(?P<dt>[^ :]+)|)"
     r"(?: ?: ?(?P<text>.*)|(?P<odd>.*))",
     re.DOTALL,
 )
+# Where Exim named the host before it did so in a field.
+_HOST_IN_TEXT = re.compile(r": host (?P<host>[^ ]+) \[(?P<ip>[^\]]*)\](?::(?P<port>[0-9]+)|): ")
+_COMMAND_OR_FILE = re.compile(r"(?:^| )[|/]")
 _TRAILING_TIME = re.compile(r" DT=(?P<dt>[0-9][0-9.dhmsw]*)$")
-_REPLY = re.compile(r" C=\"((?:\\.|[^\"\\])*)\"", re.DOTALL)
+_REPLY = re.compile(r" C=\"((?:\\.|[^\"\\])*)(?:\"|$)", re.DOTALL)  # without its end if syslog cut the line
 _TLS = re.compile(r" X=([^ ]+)")
 _QUEUE_TIME = re.compile(r" QT=([0-9][0-9.smhdw]*)")
 _TIME_PART = re.compile(r"([0-9.]+)([wdhms])")
@@ -137,8 +149,7 @@ def read_sent(text: str, at_us: int, host: str, queue_id: str, offset: int) -> A
 
 def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, offset: int) -> Attempt | None:
     """The record of ``** text`` (``bounced``) or ``== text`` (``deferred``), or None if it does not parse."""
-    start = _FIELDS_OR_TEXT.search(text)
-    address = text if start is None else text[: start.start()]
+    address = text[: _end_of_address(text)]
     match = _NOT_SENT.fullmatch(text, len(address))
     if match is None:
         return None
@@ -151,13 +162,10 @@ def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, 
     said = fold(said)
     transport = match["transport"]
     recipient, original, agent = _split_address(address, transport, match["host"])
+    at = match if match["host"] is not None else _HOST_IN_TEXT.search(said) or match
     enhanced = _ENHANCED.search(said)
     if "@" not in recipient and " " in recipient:
         return None  # "** mua_wrapper is set but …": a sentence where the address should be
-    try:
-        errno = int(match["errno"] or 0)
-    except ValueError:
-        errno = 0
     return Attempt(
         at_us,
         host,
@@ -165,7 +173,7 @@ def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, 
         queue_id,
         recipient,
         original,
-        _relay(match["host"], match["ip"], match["port"], transport),
+        _relay(at["host"], at["ip"], at["port"], transport),
         None,
         None,
         enhanced[1] if enhanced is not None else None,
@@ -177,9 +185,19 @@ def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, 
         None,
         match["sender"],
         transport,
-        errno in _NOT_TRIED,
+        status == "deferred" and said.startswith(_NOT_TRIED),
         offset,
     )
+
+
+def _end_of_address(text: str) -> int:
+    """Where the address of a ``**`` or ``==`` line ends: before its fields, or before the colon of its text.
+
+    A colon may stand in a local part, which Exim logs without its quotes: what has no ``@`` yet goes on.
+    """
+    ends = [match.start() for match in _FIELDS_OR_TEXT.finditer(text) if match["end"] is not None]
+    whole = (end for end in ends if text[0] in "|/>:" or "@" in text[:end])
+    return next(whole, ends[0] if ends else len(text))
 
 
 class _Address(NamedTuple):
@@ -205,7 +223,7 @@ def _split_address(text: str, transport: str | None, host: str | None) -> _Addre
     if host is not None or (original is None and "@" in address and transport is not None and "mtp" in transport):
         # A remote transport that did not get as far as a host is known by its name alone.
         agent = "lmtp" if transport is not None and "lmtp" in transport else "smtp"
-    elif first == "|":
+    elif first == "|" or " |" in address:
         agent = "pipe"
     elif first == "/":
         agent = "file"
@@ -215,7 +233,7 @@ def _split_address(text: str, transport: str | None, host: str | None) -> _Addre
         agent = "discard"
     else:
         agent = "local"
-    if original is not None and (first in "|/>:" or "@" not in address):
+    if original is not None and (first in ">:" or "@" not in address or _COMMAND_OR_FILE.search(address) is not None):
         return _Address(original, None, agent)
     return _Address(address, original, agent)
 
@@ -224,7 +242,9 @@ def _relay(host: str | None, ip: str | None, port: str | None, transport: str | 
     if host is None:
         return Relay(transport, transport, None, None, None) if transport is not None else NOWHERE
     port_text = "" if port is None else f":{port}"
-    if ip is not None and ip.startswith("/"):
+    if ip is None:
+        return Relay(host, host, None, None, None)
+    if ip.startswith("/"):
         return Relay(f"{host}[{ip}]", host, None, None, ip)
     return Relay(f"{host}[{ip}]{port_text}", host, ip, port, None)
 

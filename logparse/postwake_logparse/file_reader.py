@@ -17,6 +17,10 @@ from typing import BinaryIO, Protocol
 
 from postwake.errors import UnavailableError
 
+MAGIC_BYTES = 6
+"""So many bytes of a file tell how it is compressed."""
+
+_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 _STEP_BYTES = 1 << 18
 
 
@@ -139,6 +143,11 @@ class CompressedReader:
         if not data:
             self._ended = True
         return data
+
+
+def compression_of(start: bytes) -> str:
+    """``.gz``, ``.bz2``, ``.xz``, ``.zst`` or empty, told from a file's first :data:`MAGIC_BYTES`."""
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
 
 
 def open_reader(path: Path, compression: str = "") -> Reader:

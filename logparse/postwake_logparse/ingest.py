@@ -21,6 +21,7 @@ from typing import Protocol
 from postwake.errors import StoreUnavailableError, UnavailableError
 from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, open_writer
 from postwake.store.transaction import Transaction, Transactions
+from postwake_logparse.attempt_reading import AttemptReader, Tried
 from postwake_logparse.backfill_files import cursor_name
 from postwake_logparse.correlate import Correlator
 from postwake_logparse.file_identity import FileState
@@ -31,6 +32,9 @@ from postwake_logparse.stamp import StampReader
 
 CACHE_KIB = 8000
 """Holds the pages of the day that is written; twice as much is no faster, and counts in the process's memory."""
+
+FLUSH_BYTES = 512 * 1024
+"""Rows made from as much of the log wait in memory, and at the end of a transaction that somebody waits for."""
 
 _BACKFILL = "backfill:"
 _FOLLOWED = "followed:"
@@ -98,6 +102,11 @@ class Ingester:
         self._file_id = ""
         self._backfilled_to = 0
 
+    @property
+    def attempt_reader(self) -> AttemptReader:
+        """What reads attempts, for who would rather do it elsewhere than in :meth:`commit_all`."""
+        return self._correlator.outcomes.reader
+
     def cursor(self, source: str) -> tuple[Cursor | None, int | None]:
         """Return where *source* was left, and the newest time seen in it; (None, None) if it was never read."""
         row = self._select(source)
@@ -120,7 +129,7 @@ class Ingester:
         row = self._select(source)
         return None if row is None else row[0]
 
-    def commit(self, records: Sequence[Record], chunk: Chunk, last_us: int | None) -> None:
+    def commit(self, records: Sequence[Record | Tried], chunk: Chunk, last_us: int | None) -> None:
         """Write what *records* say and that *chunk* was read; :class:`StoreUnavailableError` leaves both unwritten.
 
         :class:`AnotherReaderError` when someone else has moved the cursor.
@@ -129,7 +138,7 @@ class Ingester:
 
     def commit_all(
         self,
-        batches: Iterable[tuple[Sequence[Record], Chunk, int | None]],
+        batches: Iterable[tuple[Sequence[Record | Tried], Chunk, int | None]],
         *,
         polite_s: float = float("inf"),
     ) -> bool:
@@ -140,7 +149,7 @@ class Ingester:
         written then, so go on from :meth:`cursor`.
         """
         started = time.perf_counter()
-        blocks = records_read = 0
+        blocks = records_read = unwritten = 0
         newest = self.stats.last_line_us
         moved: dict[str, str] = {}
         complete = True
@@ -160,6 +169,10 @@ class Ingester:
                     if not self._is_written(transaction, chunk):
                         self._correlator.feed(self._not_backfilled(transaction, records, chunk))
                         self._move(transaction, moved, chunk, last_us)
+                    unwritten += len(chunk.data)
+                    if unwritten >= FLUSH_BYTES:
+                        self._correlator.flush()
+                        unwritten = 0
                     if time.perf_counter() > deadline and self._lock.is_waited_for():
                         complete = False
                         break
@@ -230,7 +243,9 @@ class Ingester:
         self._states[source] = state
         return True
 
-    def _not_backfilled(self, transaction: Transaction, records: Sequence[Record], chunk: Chunk) -> Sequence[Record]:
+    def _not_backfilled(
+        self, transaction: Transaction, records: Sequence[Record | Tried], chunk: Chunk
+    ) -> Sequence[Record | Tried]:
         """Return those of *records* that nobody else has from the same file, and claim the file for ourselves."""
         if not chunk.file_id:
             return records

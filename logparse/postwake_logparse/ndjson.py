@@ -19,12 +19,16 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from postwake_logparse.detect import open_grammar
+from postwake_logparse.journal_export import as_lines
 from postwake_logparse.record import (
     DEFERRED,
     Arrival,
     Attempt,
     Client,
+    Deleted,
+    Held,
     MessageId,
+    NonDelivery,
     Queued,
     QueueExpired,
     Record,
@@ -53,8 +57,11 @@ _NEAR = tuple(
     )
 )  # fmt: skip
 
-_CODE = re.compile(r"(?:^|said: |to me: |>: |RCPT TO:<[^>]*>: |: )([245][0-9]{2})(?=[ -])")
-_GIVEN_UP = ("retry timeout exceeded", "retry time not reached for any host after a long failure period")
+_CODE = re.compile(r"(?:^|said: |to me: |>: |RCPT TO:<[^>]*>: |: )([245][0-9]{2})(?=[ -]|$)")
+_ENHANCED = re.compile(r"(?<![0-9.])[245][0-9]{2}[ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
+_GIVEN_UP = re.compile(
+    r"^retry timeout exceeded|: retry timeout exceeded$|after a long failure period|been failing for a long time"
+)
 
 
 @dataclass(slots=True)
@@ -89,8 +96,9 @@ def parse_log(
         grammar = open_grammar(mta)
         clock = StampReader(reference_us=now_us, timezone=timezone, year=year)
         table = _Table()
-        for block in whole_lines(portions):
-            for record in grammar.parse_block(block, clock):
+        for block in whole_lines(as_lines(portions)):
+            # A log that went through a mail or another system may have its lines ended by CRLF.
+            for record in grammar.parse_block(block.replace(b"\r\n", b"\n"), clock):
                 for event in table.events(record):
                     events[str(event["type"])] += 1
                     yield event
@@ -157,6 +165,13 @@ class _Table:
             yield from self._arrival(record)
         elif isinstance(record, QueueExpired):
             yield from self._expired(record)
+        elif isinstance(record, NonDelivery):
+            told = f"{record.audience} {record.notice} notification"
+            yield self._event("notified", record, self._message(record), reply=told, next_queue_id=record.new_queue_id)
+        elif isinstance(record, Held):
+            yield self._event("held", record, self._message(record), reply=record.text)
+        elif isinstance(record, Deleted):
+            yield self._event("deleted", record, self._message(record), reply=record.text)
         elif isinstance(record, Rejected):
             yield self._event(
                 "rejected",
@@ -193,7 +208,7 @@ class _Table:
                 message.deferred[record.recipient] = record
         else:
             message.deferred.pop(record.recipient, None)
-            if kind == "bounced" and record.reply.startswith(_GIVEN_UP):
+            if kind == "bounced" and _GIVEN_UP.search(record.reply) is not None:
                 kind = "expired"
         yield self._delivery(kind, record, record, message)
 
@@ -209,6 +224,9 @@ class _Table:
 
     def _delivery(self, kind: str, record: Record, attempt: Attempt, message: _Message) -> dict[str, object]:
         code = _CODE.search(attempt.reply)
+        dsn = attempt.dsn
+        if dsn is None and (enhanced := _ENHANCED.search(attempt.reply)) is not None:
+            dsn = enhanced[1]  # Postfix before 2.3 logs none of its own
         return self._event(
             kind,
             record,
@@ -218,7 +236,7 @@ class _Table:
             original_recipient=attempt.original_recipient,
             relay=attempt.relay.text or None,
             status="expired" if kind == "expired" else attempt.status,
-            dsn=attempt.dsn,
+            dsn=dsn,
             code=int(code[1]) if code is not None else None,
             reply=attempt.reply or None,
             delay_s=attempt.delay_s,
@@ -232,16 +250,17 @@ class _Table:
             "host": record.host or None,
             "queue_id": record.queue_id or None,
             "message_id": message.message_id or None,
-            "sender": fields.get("sender", message.sender),
-            "recipient": fields.get("recipient"),
-            "original_recipient": fields.get("original_recipient"),
-            "relay": fields.get("relay"),
-            "status": fields.get("status"),
-            "dsn": fields.get("dsn"),
-            "code": fields.get("code"),
-            "reply": fields.get("reply"),
-            "delay_s": fields.get("delay_s"),
-            "next_queue_id": fields.get("next_queue_id"),
+            "sender": message.sender,
+            "recipient": None,
+            "original_recipient": None,
+            "relay": None,
+            "status": None,
+            "dsn": None,
+            "code": None,
+            "reply": None,
+            "delay_s": None,
+            "next_queue_id": None,
+            **fields,
         }
 
     def _message(self, record: Record) -> _Message:
@@ -260,7 +279,7 @@ class _Table:
         second, fraction_us = divmod(at_us, 1_000_000)
         if second != self._second:
             self._second = second
-            self._second_text = datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second_text = datetime.fromtimestamp(second, tz=UTC).isoformat()[:19]
         return f"{self._second_text}.{fraction_us:06d}Z" if fraction_us else f"{self._second_text}Z"
 
 

@@ -36,7 +36,7 @@ from postwake_logparse.syslog import decode, split_line
 # groups: a match object with more does not fit Python's small-object allocator, which costs every line a tenth of a
 # microsecond. `(?:x|)` and not `(?:x)?`: an alternative is cheaper than a repeat. Every `[^…]` stops at the newline: a
 # line cut short by a crash must not swallow the next one.
-_STAMP = r"[A-Z][a-z][a-z] [ 123].{10}|[0-9]{4}-[0-9]{2}-[0-9]{2}T.{8}[^ \n]*+"
+_STAMP = r"[A-Z][a-z][a-z] [ 0123].{10}|[0-9]{4}-[0-9]{2}-[0-9]{2}T.{8}[^ \n]*+"
 _FRAME = rf"({_STAMP}) ([^ \n]++ [^ \n\[\]:]++)(?:\[[0-9]++\]:? |: )"
 _NOISE_WORDS = "|".join(re.escape(words) for words in NOISE)
 _BODY = rf"""(?:
@@ -89,8 +89,10 @@ def read_program(tag: str) -> Program | None:
     first, slash, last = tag.rpartition("/")
     if slash and (last in SERVICES or first.startswith("postfix")):
         return Program(tag, tag.partition("/")[0], last)
-    if tag.startswith("postfix") and not slash:
+    if tag == "postfix":
         return Program(tag, tag, "")
+    if tag.startswith("postfix") and not slash:
+        return Program(tag, tag, tag)  # postfix-tlspol and its like: helpers under a name of their own
     return None
 
 

@@ -37,14 +37,14 @@ QUEUE_ID = r"[0-9A-HJ-NP-TV-Zb-df-hj-np-tv-z]{5,}+"
 
 _WITH_ID = re.compile(rf"({QUEUE_ID}): (.*)", re.DOTALL)
 _ATTEMPT = re.compile(
-    r"to=(?:<(?P<to>.*?)>|(?P<bare_to>[^ ,]*)), "
-    r"(?:orig_to=(?:<(?P<orig>.*?)>|(?P<bare_orig>[^ ,]*)), )?"
-    r"relay=(?P<relay>[^,]*), "
+    r"to=(?:<(?P<to>.*?)>|(?P<bare_to>[^ ,]*)), ?"
+    r"(?:orig_to=(?:<(?P<orig>.*?)>|(?P<bare_orig>[^ ,]*)), ?)?"
+    r"(?:relay=(?P<relay>[^,]*), ?)?"
     r"(?:conn_use=(?P<conn_use>[0-9]+),? )?"
-    r"delay=(?P<delay>[0-9.]+), "
-    r"(?:delays=(?P<delays>[0-9./]+), )?"
-    r"(?:tls=(?P<tls>[^ ,]*), )?"
-    r"(?:dsn=(?P<dsn>[0-9.]+), )?"
+    r"(?:delay=(?P<delay>[0-9.]+), ?)?"
+    r"(?:delays=(?P<delays>[0-9./]+), ?)?"
+    r"(?:tls=(?P<tls>[^ ,]*), ?)?"
+    r"(?:dsn=(?P<dsn>[0-9.]+), ?)?"
     r"status=(?P<status>[A-Za-z-]+),?(?: (?P<text>.*))?",
     re.DOTALL,
 )
@@ -64,17 +64,20 @@ _HOST_SAID = re.compile(
 # The SMTP server's, postscreen's and cleanup's refusals. The tail of fields is the last one: the text may have
 # semicolons.
 _ACTION = re.compile(rf"(?:(?P<id>{QUEUE_ID}): |NOQUEUE: |)(?P<action>[a-z_-]+): (?P<rest>.*)", re.DOTALL)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
 _TAIL = re.compile(
     r"(?P<head>.*); (?=from=|to=|proto=)"
-    r"(?:from=<(?P<from>[^>]*)>,? ?)?(?:to=<(?P<to>[^;]*?)>,? ?)?(?:proto=(?P<proto>[^ ,:]+),? ?)?"
+    rf"(?:from=<(?P<from>(?:{_QUOTED})?[^>]*)>,? ?)?(?:to=<(?P<to>(?:{_QUOTED})?[^;]*?)>,? ?)?"
+    r"(?:proto=(?P<proto>[^ ,:]+),? ?)?"
     r"(?:helo=<?(?P<helo>[^>]*)>?)?"
+    r"(?:,? ?sasl_[a-z]+=<?[^>]*>?)*"
     r"(?:: (?P<text>.*))?",
     re.DOTALL,
 )
 _STAGE = re.compile(r"(?P<stage>[A-Z-]+)(?: from (?P<client>\S*\[\S*?\])(?::[0-9]+)?)?: ?(?P<text>.*)", re.DOTALL)
 _CONTENT = re.compile(r"(?P<stage>header|body|content) .*? from (?P<client>local|\S+\[\S*\])", re.DOTALL)
 _CODES = re.compile(r"(?:([2345][0-9]{2})[ -])?(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?= |$))?")
-_RELAY = re.compile(r"(?P<host>[^\[\]]*)\[(?P<inside>[^\]]*)\](?::(?P<port>[0-9]+))?")
+_RELAY = re.compile(r"(?P<host>[^\[\]]*)\[(?P<inside>[^\]]*)\](?::(?P<port>[0-9]+|unknown))?")
 _NEXT_ID = re.compile(rf"(?:queued as|forwarded as) ({QUEUE_ID})(?![A-Za-z0-9_.-])")
 
 # Before the mail had a queue ID; versions before 2.0 did not say so. A before-queue proxy's verdicts have no ID at all.
@@ -224,7 +227,7 @@ def _read_attempt(
 ) -> Attempt | Probe | None:
     recipient = match["to"] if match["to"] is not None else match["bare_to"]
     original = match["orig"] if match["orig"] is not None else match["bare_orig"]
-    relay = read_relay(match["relay"])
+    relay = read_relay(match["relay"] or "")
     reply = match["text"] or ""
     if reply.startswith("("):
         end = reply.rfind(")")
@@ -235,7 +238,7 @@ def _read_attempt(
             return None
         return Probe(at_us, host, program, queue_id, recipient, relay, match["status"], match["dsn"], reply, offset)
     try:
-        delay_s = float(match["delay"])
+        delay_s = float(match["delay"]) if match["delay"] is not None else None
     except ValueError:
         delay_s = None
     return Attempt(

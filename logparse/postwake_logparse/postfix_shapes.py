@@ -98,7 +98,8 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "remark on a message",
             rf"{QUEUE_ID}: (?:(?:warning|fatal|error|info|panic): |enabling PIX |skipped, still being delivered|"
-            rf"TLS |Cannot start TLS|Server certificate |breaking line|(?:force-)?expired$|save |copying ).*",
+            rf"TLS |Cannot start TLS|Server certificate |breaking line|(?:force-)?expired$|save |copying |"
+            r"undeliverable ).*",
         ),
         ("remark on a message", r"NOQUEUE: (?:(?:warning|fatal|error|panic): |client=|unable to ).*|client=.*"),
         ("queue status without recipient", rf"{QUEUE_ID}: status=(?:deferred|bounced).*"),

@@ -12,15 +12,18 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from postwake.store.bulk import MessageRow
-from postwake.store.schema import DAY_US
+from postwake.store.schema import DAY_US, HOUR_US
 from postwake.store.transaction import Transaction
 
-CLOSED_REMEMBERED = 20_000
-"""Queue IDs remembered after ``removed``, for the line of the hop before that names them only then."""
 CLOSED_LATELY = 2_000
 """A hop before logs its hand-over within moments of the next one's: it means one of the newest messages, by number."""
+CLOSED_REMEMBERED = 4 * CLOSED_LATELY
+"""Queue IDs remembered after ``removed``, for the line of the hop before that names them only then."""
 UNUSED_AFTER_US = DAY_US
 """A queue ID that no mail was queued under within a day never will be: the client went away after RCPT."""
+
+_WEEK = ", ".join(f"?1 - {hours}" for hours in range(-1, 7 * 24))
+"""The hours in which a mail may have begun that a line of the hour ?1 speaks of: one probe of the index each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +78,8 @@ class QueueIds:
         """By message number, every open queue ID that stands for it."""
         self._closed: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._closed_complete = False
+        self._newest = 0
+        """The highest number of a message seen."""
         self._last_row = 0
         self._gone: list[int] = []
         self._touched: list[QueueEntry] = []
@@ -128,6 +133,8 @@ class QueueIds:
         if entry.message_number is not None:
             self._leave(entry, entry.message_number)
         entry.message_number = message
+        if message > self._newest:
+            self._newest = message
         others = self.standing.get(message)
         if others is None:
             self.standing[message] = [entry]
@@ -161,9 +168,10 @@ class QueueIds:
         number = entry.message_number
         if number is not None:
             self._leave(entry, number)
-            self._closed[entry.queue_id] = (number, entry.at_us)
-            if len(self._closed) > CLOSED_REMEMBERED:
-                self._closed.popitem(last=False)
+            if number > self._newest - CLOSED_LATELY:
+                self._closed[entry.queue_id] = (number, entry.at_us)
+                if len(self._closed) > CLOSED_REMEMBERED:
+                    self._closed.popitem(last=False)
 
     def closed_lately(self, queue_id: str, transaction: Transaction, next_message: int) -> tuple[int, int] | None:
         """Return number and time of the message that *queue_id* stood for, if it is one of the newest."""
@@ -184,11 +192,10 @@ class QueueIds:
 
     def closed_ever(self, queue_id: str, at_us: int, transaction: Transaction) -> int | None:
         """Return the message that *queue_id* stood for at *at_us* or in the days before; needs all rows written."""
-        day = at_us // DAY_US
         row = transaction.execute(
-            "SELECT coalesce(merged_into, id) FROM message WHERE at_us / 86400000000 IN"
-            " (?1, ?1 - 1, ?1 - 2, ?1 - 3, ?1 - 4, ?1 - 5, ?1 - 6) AND queue_id = ?2 ORDER BY id DESC LIMIT 1",
-            (day, queue_id),
+            f"SELECT coalesce(merged_into, id) FROM message WHERE at_us / 3600000000 IN ({_WEEK})"  # noqa: S608
+            " AND queue_id = ?2 ORDER BY id DESC LIMIT 1",
+            (at_us // HOUR_US, queue_id),
         ).fetchone()
         return None if row is None else int(row[0])
 
@@ -197,6 +204,10 @@ class QueueIds:
         for entry in [entry for entry in self.open.values() if entry.message_number is None]:
             if entry.at_us < now_us - UNUSED_AFTER_US:
                 self.close(entry)
+
+    def forget_closed(self) -> None:
+        """Let go of what has changed and was closed since: nothing of it will be written."""
+        self._touched = [entry for entry in self._touched if entry.dirty]
 
     def write(self, transaction: Transaction) -> None:
         """Write what has changed to the table."""

@@ -39,7 +39,8 @@ _MONTHS = {
 # "MM:SS" to microseconds; second 60 is a leap second.
 _MINUTE_SECOND_US = {f"{m:02d}:{s:02d}": (m * 60 + s) * US_PER_S for m in range(60) for s in range(61)}
 
-_TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) ([ 0123]\d) ([012]\d):(\d\d:\d\d)", re.ASCII)
+_TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) ([ 0123]?\d) ([012]\d):(\d\d:\d\d)(?:[.,](\d{1,9}))?", re.ASCII)
+_UNIX = re.compile(r"(\d{10})\.(\d{3,6})", re.ASCII)
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ]([012]\d):(\d\d:\d\d)(?:[.,](\d{1,9}))?(?: ?(Z|z|[+-]\d\d:?\d\d))?", re.ASCII
 )
@@ -95,9 +96,14 @@ class StampReader:
                 minute_us = _MINUTE_SECOND_US.get(match[4])
                 if month is None or minute_us is None:
                     return None
-                return self._traditional(stamp[:9], month, int(match[2]), int(match[3]), minute_us)
+                at_us = self._traditional(stamp[:9], month, int(match[2]), int(match[3]), minute_us)
+                return at_us if at_us is None else at_us + _fraction_us(match[5])
             if match := _ISO.fullmatch(stamp):
                 return self._iso(match)
+            if match := _UNIX.fullmatch(stamp):
+                at_us = int(match[1]) * US_PER_S + _fraction_us(match[2])
+                self._advance(at_us)
+                return at_us
         except (ValueError, OverflowError):
             return None
         return None
@@ -107,7 +113,7 @@ class StampReader:
         minute_us = _MINUTE_SECOND_US.get(minute_second)
         if minute_us is None:
             return None
-        fraction_us = int((fraction + "00000")[:6]) if fraction else 0
+        fraction_us = _fraction_us(fraction)
         key = match.string[:13] + (offset or "")
         base_us = self._hours.get(key)
         if base_us is None:
@@ -191,6 +197,10 @@ def zone(name: str) -> ZoneInfo:
         raise ConfigError(
             f"time zone {name!r} is not known: expected an IANA name such as Europe/Berlin or UTC"
         ) from error
+
+
+def _fraction_us(digits: str | None) -> int:
+    return int((digits + "00000")[:6]) if digits else 0
 
 
 def _offset_zone(text: str) -> tzinfo:

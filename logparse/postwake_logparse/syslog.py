@@ -5,6 +5,8 @@
  sends it;
  - ``<22>1 2026-… host app procid msgid [data] body``: RFC 5424;
  - the colon after the pid missing, Solaris' ``[ID 197553 mail.info]`` before the body;
+ - journalctl's ``short-precise`` (``Jul  5 06:52:01.257375``), ``short-full`` (``Sun 2026-07-05 06:52:01 CEST``) and
+   ``short-unix`` (``1783227121.257375``), a space in place of RFC 3339's ``T``, FreeBSD's ``<mail.info>`` behind it;
  - no prefix at all: the body alone.
 
 journald needs no parsing: its entries come with identifier, pid, text and time apart (``parse_entry`` of the grammars).
@@ -15,20 +17,25 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+_DATE, _TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}", "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 STAMP = (
-    r"[A-Z][a-z]{2} [ 0-3][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}"
-    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[^ \n]*+"
+    rf"[A-Z][a-z]{{2}} [ 0-3]?[0-9] {_TIME}(?:[.,][0-9]{{1,9}})?"
+    rf"|{_DATE}[T ]{_TIME}[^ \n]*+"
+    rf"|[A-Z][a-z]{{2}} {_DATE} {_TIME} [A-Z+-][A-Za-z0-9+:-]*"
+    r"|[0-9]{10}\.[0-9]{3,6}"
 )
 
-_PRI = re.compile(r"<[0-9]{1,3}>")
+# A message's length stands before it where a stream counted octets (RFC 6587).
+_PRI = re.compile(r"(?:[1-9][0-9]{0,5} )?<[0-9]{1,3}>")
+_FULL = re.compile(rf"[A-Z][a-z]{{2}} ({_DATE} {_TIME}) (UTC|GMT|[+-][0-9]{{2}}:?[0-9]{{2}}|.*)")
 _RFC5424 = re.compile(
     r"1 (?P<stamp>-|[0-9]{4}-[^ ]+) (?P<host>[^ ]+) (?P<tag>[^ ]+) (?P<pid>[^ ]+) [^ ]+ (?:-|(?:\[(?:\\.|"
     r"[^\]\\])*\])+)(?: (?P<body>.*))?",
     re.DOTALL,
 )
 _FRAMED = re.compile(
-    rf"(?P<stamp>{STAMP}) (?:(?P<host>[^ \[\]]*[^ \[\]:]) )?(?P<tag>[^ \[\]:]+)(?:\[(?P<pid>[0-9]+)\](?::(?: |"
-    rf"$)| )|:(?: |$))(?P<body>.*)",
+    rf"(?P<stamp>{STAMP}) (?:<[^ <>]{{1,30}}> )?(?:(?P<host>[^ \[\]]*[^ \[\]:]) )?(?P<tag>[^ \[\]:]+)"
+    r"(?:\[(?P<pid>[0-9]+)\](?::(?: |$)| )|:(?: |$))(?P<body>.*)",
     re.DOTALL,
 )
 _SOLARIS_ID = re.compile(r"\[ID [0-9]+ [a-z0-9]+\.[a-z]+\] ")
@@ -60,7 +67,16 @@ def split_line(line: str) -> Entry:
     body = match["body"]
     if body.startswith("[ID "):
         body = _SOLARIS_ID.sub("", body, count=1)
-    return Entry(match["stamp"], match["host"] or "", match["tag"], match["pid"] or "", unescape_control(body))
+    return Entry(_plain(match["stamp"]), match["host"] or "", match["tag"], match["pid"] or "", unescape_control(body))
+
+
+def _plain(stamp: str) -> str:
+    """Take the weekday off ``Sun 2026-07-05 06:52:57 CEST``; a zone's abbreviation but UTC's means nothing certain."""
+    full = _FULL.fullmatch(stamp)
+    if full is None:
+        return stamp
+    zone = full[2]
+    return full[1] + ("Z" if zone in ("UTC", "GMT") else zone if zone[0] in "+-" else "")
 
 
 def _nil(value: str) -> str:

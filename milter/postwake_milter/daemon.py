@@ -96,6 +96,7 @@ class _Supervisor:
         process = os.fork()
         if process == 0:
             status = 1
+            os.environ.pop("NOTIFY_SOCKET", None)  # readiness and watchdog are the parent's to tell
             try:
                 run_worker(self._listener.fileno(), lambda: _load(self._path), self._stats.worker(number), parent)
             except Exception:
@@ -144,14 +145,29 @@ class _Supervisor:
 
 
 def _listen(config: Config) -> socket.socket:
-    """Return the listening socket: systemd's, if it passed one (sd_listen_fds(3)), else our own."""
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-        listener = socket.socket(fileno=3)
-    else:
+    """Return the listening socket: systemd's, if it passed one for this path (sd_listen_fds(3)), else our own.
+
+    Ours is left with systemd, which gives it back after a restart: meanwhile Postfix's connections wait in its queue.
+    """
+    listener = _inherited(config.milter.socket)
+    if listener is None:
         listener = _bind(config)
+        notify("FDSTORE=1\nFDNAME=milter", listener.fileno())
     # Several processes accept from it: one that loses the race must not be left waiting in accept(2).
     listener.setblocking(False)
     return listener
+
+
+def _inherited(path: Path) -> socket.socket | None:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        return None
+    listener = socket.socket(fileno=3)
+    if listener.getsockname() == str(path) and path.is_socket():
+        return listener
+    # Another path is configured since, or the file is gone: nobody would come in that way.
+    listener.close()
+    notify("FDSTOREREMOVE=1\nFDNAME=milter")
+    return None
 
 
 def _bind(config: Config) -> socket.socket:

@@ -15,6 +15,7 @@ from postwake_milter.policy import Origin, direction_of, domain_of, tracked_doma
 from postwake_milter.rewrite.control import Control
 from postwake_milter.rewrite.engine import HeaderChange, Plan, Rewritten, rewrite
 from postwake_milter.rewrite.headers import decode_text, unfold, values
+from postwake_milter.rewrite.memory import Memory
 
 STAMP = b"X-Postwake-ID"
 MAX_SUBJECT_CHARS = 250
@@ -65,7 +66,8 @@ class Handler:
         self._keys = keys
         self._internal = Networks(config.mta.internal_networks)
         self._domains = frozenset(config.tracking.sender_domains)
-        self._own_hosts = config.own_hosts()
+        self._plans: dict[tuple[str, bool], Plan] = {}
+        self._memory = Memory(config.milter.remember_bytes)
 
     def direction(self, origin: Origin) -> Direction:
         """Return which way mail of *origin* goes: inbound mail's body need not even be fetched."""
@@ -109,10 +111,9 @@ class Handler:
     def _rewrite(self, envelope: Envelope, direction: Direction, domain: str) -> Handled:
         tracking = self.config.tracking_for(domain)
         alone = len({recipient.lower() for recipient in envelope.recipients}) == 1
-        plan = replace(make_plan(self.config, domain), shared=not alone)
         privacy = effective_privacy(Privacy.parse(tracking.privacy), envelope.fields)
         mint = TokenMint(self._keys, tracking.url, envelope.tracking_id, 1 if alone else 0, privacy)
-        rewritten = rewrite(envelope.fields, envelope.body, plan, mint)
+        rewritten = rewrite(envelope.fields, envelope.body, self._plan(domain, shared=not alone), mint, self._memory)
         changes = rewritten.header_changes
         if rewritten.tracked:
             changes = (*changes, HeaderChange(STAMP, 0, envelope.tracking_id.hex().encode("ascii")))
@@ -124,6 +125,12 @@ class Handler:
             "tracked" if rewritten.tracked else "untracked",
             len(rewritten.control.malformed),
         )
+
+    def _plan(self, domain: str, *, shared: bool) -> Plan:
+        plan = self._plans.get((domain, shared))
+        if plan is None:
+            plan = self._plans[domain, shared] = replace(make_plan(self.config, domain), shared=shared)
+        return plan
 
     def _event(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postwake.tokens import KeyRing, Privacy, Purpose, Token
+from postwake.tokens import KeyRing, Privacy, Purpose
 
 
 class TokenMint:
@@ -10,23 +10,18 @@ class TokenMint:
 
     def __init__(self, keys: KeyRing, base_url: str, tracking_id: bytes, recipient: int, privacy: Privacy) -> None:
         """Take where the URLs point (no trailing slash) and whose they are (*recipient* 0: shared)."""
-        self._keys = keys
         self._base_url = base_url
-        self._tracking_id = tracking_id
-        self._recipient = 0 if privacy >= Privacy.ANONYMOUS else recipient
-        self._privacy = privacy
+        whose = 0 if privacy >= Privacy.ANONYMOUS else recipient
+        self._sign = {purpose: keys.signer(purpose, tracking_id, whose, privacy) for purpose in Purpose}
 
     def open_url(self, position: int) -> str:
         """Return the pixel's URL; *position* 0 is the bottom one, 1 the top one."""
-        return f"{self._base_url}/o/{self._sign(Purpose.OPEN, position)}.gif"
+        return f"{self._base_url}/o/{self._sign[Purpose.OPEN](position, '')}.gif"
 
     def click_url(self, link: int, destination: str) -> str:
         """Return the URL that leads to *destination*; ValueError if a token cannot carry it."""
-        return f"{self._base_url}/c/{self._sign(Purpose.CLICK, link, destination)}"
+        return f"{self._base_url}/c/{self._sign[Purpose.CLICK](link, destination)}"
 
     def unsubscribe_url(self, original: str | None) -> str:
         """Return the URL that unsubscribes, keeping the sender's own target."""
-        return f"{self._base_url}/u/{self._sign(Purpose.UNSUBSCRIBE, 0, original or '')}"
-
-    def _sign(self, purpose: Purpose, link: int, url: str = "") -> str:
-        return self._keys.sign(purpose, Token(self._tracking_id, self._recipient, link, url, self._privacy))
+        return f"{self._base_url}/u/{self._sign[Purpose.UNSUBSCRIBE](0, original or '')}"

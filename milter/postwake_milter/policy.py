@@ -48,8 +48,7 @@ def tracked_domain(sender: str, header_from: str, configured: Iterable[str]) -> 
     a bounce-handling service's envelope domain need not be the one people see, so the From field may say it too.
     """
     domains = frozenset(configured)
-    for address in (sender, parseaddr(header_from)[1]):
-        domain = domain_of(address)
-        if domain in domains:
-            return domain
-    return None
+    domain = domain_of(sender)
+    if domain not in domains:
+        domain = domain_of(parseaddr(header_from)[1])
+    return domain if domain in domains else None

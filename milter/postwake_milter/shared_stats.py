@@ -19,8 +19,8 @@ from postwake.store.writer_metrics import WRITER_FIGURES, writer_families
 OUTCOMES = ("tracked", "untracked", "requeued", "unrecorded", "failed", "tempfailed")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SUM = len(OUTCOMES) + len(BUCKETS_S) + 1  # behind the outcomes and the buckets, +Inf among them
-_MALFORMED = _SUM + 1
-_WRITER = _MALFORMED + 1
+_CONTROLS = _SUM + 1
+_WRITER = _CONTROLS + 1
 _SLOTS = _WRITER + len(WRITER_FIGURES)
 
 
@@ -33,16 +33,13 @@ class WorkerStats:
         self._lock = threading.Lock()
 
     def count(self, outcome: str, seconds: float, malformed_controls: int = 0) -> None:
-        """Count a message that ended as *outcome* after *seconds* at end-of-message.
-
-        *malformed_controls*: how many of its control header fields said nothing that could be read.
-        """
+        """Count a message that ended as *outcome* after *seconds* at end-of-message, and its unreadable fields."""
         bucket = next((number for number, bound in enumerate(BUCKETS_S) if seconds <= bound), len(BUCKETS_S))
         with self._lock:
             self._slots[OUTCOMES.index(outcome)] += 1
             self._slots[len(OUTCOMES) + bucket] += 1
             self._slots[_SUM] += seconds
-            self._slots[_MALFORMED] += malformed_controls
+            self._slots[_CONTROLS] += malformed_controls
 
     def note(self, recorder: Recorder) -> None:
         """Copy the worker's *recorder*'s figures; only one thread may do so."""
@@ -90,8 +87,8 @@ class SharedStats(Collector):
         )
         yield CounterMetricFamily(
             "postwake_milter_malformed_controls",
-            "Control header fields that said nothing that could be read.",
-            value=sums[_MALFORMED],
+            "Control fields of tracked senders that could not be read, and were ignored.",
+            value=sums[_CONTROLS],
         )
         yield GaugeMetricFamily("postwake_milter_workers", "Worker processes there should be.", value=self._workers)
         yield CounterMetricFamily(

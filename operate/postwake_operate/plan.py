@@ -236,8 +236,12 @@ class Units:
 
     systemctl: Callable[..., subprocess.CompletedProcess[str]]
 
-    def _missing(self) -> list[str]:
+    def _disabled(self) -> list[str]:
         return [unit for unit in UNITS if self.systemctl("is-enabled", unit).stdout.strip() == "disabled"]
+
+    def _missing(self) -> list[str]:
+        disabled = self._disabled()
+        return [unit for unit in UNITS if unit in disabled or self.systemctl("is-active", "--quiet", unit).returncode]
 
     def needed(self) -> bool:
         """See :class:`Step`."""
@@ -249,11 +253,13 @@ class Units:
 
     def apply(self, journal: Journal) -> None:
         """See :class:`Step`."""
-        units = self._missing()
-        journal.add("units", units=units)
+        units, disabled = self._missing(), self._disabled()
+        if disabled:
+            journal.add("units", units=disabled)
         done = self.systemctl("enable", "--now", *units)
         if done.returncode:
-            raise UnavailableError(f"systemctl enable --now {' '.join(units)}: {done.stderr.strip()}")
+            why = [line for line in done.stderr.splitlines() if not line.startswith("Created symlink")]
+            raise UnavailableError(f"systemctl enable --now {' '.join(units)}: {' '.join(why)}")
 
 
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _NAMES = (
     "mynetworks",
     "myhostname",
     "mydomain",
+    "mail_version",
 )
 """What we ask for. Not everything: some defaults make postconf wait for a name server."""
 _SBIN = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
@@ -60,6 +62,11 @@ class Postfix:
     def is_default(self) -> bool:
         """Whether it is the instance that commands mean when none is named."""
         return self._given is None
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Its release, such as (3, 7); of a snapshot the release that it leads to."""
+        return tuple(int(number) for number in re.findall("[0-9]+", self.setting("mail_version"))[:2])
 
     def setting(self, name: str) -> str:
         """Return the value that main.cf (or the default) gives *name*, one of ours, references expanded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+import shutil
 import tomllib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from postwake import config as configuration
 from postwake.config import Config
-from postwake.errors import ConfigError, UsageError
+from postwake.errors import ConfigError, UnavailableError, UsageError
 from postwake_operate import milter_list
 from postwake_operate.plan import (
     Directory,
@@ -31,6 +32,8 @@ GROUP = "postwake"
 MILTER_USER = "postwake-milter"
 LOG_USER = "postwake-logparse"
 PARAMETERS = ("smtpd_milters", "non_smtpd_milters")
+LOGS = (Path("/var/log/mail.log"), Path("/var/log/maillog"), Path("/var/log/mail"))
+"""Where syslog daemons write mail's facility: Debian and Ubuntu, Red Hat, SUSE."""
 OPTIONS = "default_action=accept, connect_timeout=5s, content_timeout=30s"
 """Mail goes on untracked when the milter is away (accept). Postfix would wait 30 s for a connection and 300 s for an
 answer; ours takes milliseconds, and gives up by itself long before 30 s."""
@@ -74,9 +77,7 @@ def new_config(postfix: Postfix, url: str, domains: tuple[str, ...]) -> str:
     group = _group_of(postfix)
     if group:
         filled["milter", "socket_group"] = f'"{group}"'
-    log = postfix.setting("maillog_file")
-    if log.startswith("/") and not log.startswith("/dev/"):
-        filled["logparse", "path"] = f'"{log}"'
+    filled |= _log_source(postfix.setting("maillog_file"), LOGS)
     networks = _internal_networks(postfix)
     if networks:
         filled["mta", "internal_networks"] = f"[{', '.join(networks)}]"
@@ -91,6 +92,19 @@ def new_config(postfix: Postfix, url: str, domains: tuple[str, ...]) -> str:
     text = "\n".join(lines) + "\n"
     configuration.parse(tomllib.loads(text), "the new configuration")
     return text
+
+
+def _log_source(maillog_file: str, usual: tuple[Path, ...]) -> dict[tuple[str, str], str]:
+    """Return where the log is, as keys and TOML values: Postfix's own file, syslog's, or the journal if there is none.
+
+    Debian 12 installs no syslog daemon any more: the journal is then the only log.
+    """
+    if maillog_file.startswith("/") and not maillog_file.startswith("/dev/"):
+        return {("logparse", "path"): f'"{maillog_file}"'}
+    found = next((path for path in usual if path.exists()), None)
+    if found is not None:
+        return {("logparse", "path"): f'"{found}"'}
+    return {("logparse", "source"): '"journal"'} if shutil.which("journalctl") is not None else {}
 
 
 def _internal_networks(postfix: Postfix) -> list[str]:
@@ -120,6 +134,8 @@ def make_plan(
     """Return the steps for *postfix*. :class:`ConfigError` if the configuration there is, is wrong."""
     plan = Plan()
     if config_path.exists():
+        if url or domains:
+            _refuse_second_configuration(config_path, url, domains)
         config = configuration.load(config_path)
         configuration.require_tracking(config, str(config_path))
     else:
@@ -150,9 +166,20 @@ def make_plan(
     return plan
 
 
+def _refuse_second_configuration(path: Path, url: str, domains: tuple[str, ...]) -> None:
+    """Accept what the file says already, so that a command can be repeated; :class:`UsageError` for anything else."""
+    tracking = configuration.load(path).tracking
+    wanted = {"tracking.url": url and url.rstrip("/"), "tracking.sender_domains": [item.lower() for item in domains]}
+    for (key, value), there in zip(wanted.items(), (tracking.url, tracking.sender_domains), strict=True):
+        if value and value != there:
+            raise UsageError(
+                f"{path} is there already and says {key} = {there!r}: expected {value!r} to be put in there"
+            )
+
+
 def _main_cf(postfix: Postfix, config: Config) -> MainCf:
     addresses = milter_addresses(postfix, config.milter.socket)
-    ours = f"{{ {milter_address(postfix, config.milter.socket)}, {OPTIONS} }}"
+    ours = _entry(postfix, milter_address(postfix, config.milter.socket))
     entries = []
     for parameter in PARAMETERS:
         try:
@@ -161,6 +188,20 @@ def _main_cf(postfix: Postfix, config: Config) -> MainCf:
         except ValueError as error:
             raise ConfigError(f"{postfix.main_cf}: {parameter}: {error}") from None
     return MainCf(postfix.main_cf, tuple(entries), addresses)
+
+
+def _entry(postfix: Postfix, address: str) -> str:
+    """Return what is put into the lists. Before Postfix 3.0 no milter could have settings of its own."""
+    if postfix.version >= (3, 0):
+        return f"{{ {address}, {OPTIONS} }}"
+    action = postfix.setting("milter_default_action")
+    if action != "accept":
+        raise UnavailableError(
+            f"Postfix {postfix.setting('mail_version')} has one milter_default_action for all milters, {action}: expected"
+            " accept, or Postfix 3.0, so that mail goes on when the milter is away. `postconf -e"
+            " milter_default_action=accept` says so for all of them, signers too; then run this again"
+        )
+    return address
 
 
 def _follows(postfix: Postfix, parameter: str) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Response
 
@@ -15,16 +14,13 @@ ANSWER = "postwake.answer"
 """Where in the WSGI environment a finished :class:`Answer` is found by who asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deed:
+class Deed(NamedTuple):
     """A hit that has to be in the store or the spool before its answer goes out."""
 
     hit: Hit
     endpoint: Endpoint
     said: str
     """What is answered in any case, in the word of the log."""
-    done: Callable[[], None]
-    """Called when the hit is safe."""
     if_lost: Answer | None = None
     """The other answer, if the hit can be made safe nowhere; None: the same, because a link works whatever happens."""
     then: Callable[[], None] | None = None

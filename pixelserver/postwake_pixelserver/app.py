@@ -25,8 +25,9 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -36,8 +37,9 @@ from postwake.tokens import Privacy, Purpose, Token
 from postwake.tracking_id import make_tracking_id
 from postwake_pixelserver import destination, pages, peer, privacy
 from postwake_pixelserver.answer import Answer, Deed
+from postwake_pixelserver.day_key import DayKeys
 from postwake_pixelserver.limits import BadTokenLimit
-from postwake_pixelserver.live import Live, LiveState
+from postwake_pixelserver.live import LiveState
 from postwake_pixelserver.measures import Endpoint, Measures
 from postwake_pixelserver.who import Verdict
 
@@ -104,10 +106,12 @@ def create_app(
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     entropy: Callable[[int], bytes] | None = None,
     on_unsubscribe: Callable[[Token], None] | None = None,
+    day_keys: DayKeys | None = None,
 ) -> Flask:
     """Return the application; its answers are to be sent by a :class:`postwake_pixelserver.gateway.Gateway`.
 
-    *on_unsubscribe* is called after an unsubscription was recorded; it must not block.
+    *on_unsubscribe* is called after an unsubscription was recorded; it must not block. *day_keys* are those that other
+    workers use, too.
     """
     app = Flask("postwake_pixelserver", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
@@ -116,7 +120,7 @@ def create_app(
     if entropy is None:
         # Hit IDs have to be different, not secret; asking the kernel for each would give the interpreter's lock away.
         entropy = random.Random(os.urandom(32)).randbytes  # noqa: S311
-    server = _Server(settings, live, measures, now_us, entropy, on_unsubscribe)
+    server = _Server(settings, live, measures, now_us, entropy, on_unsubscribe, day_keys or DayKeys())
 
     def route(rule: str, name: str, view: Callable[..., Response], methods: Iterable[str]) -> None:
         for number, prefix in enumerate(dict.fromkeys(settings.prefixes)):
@@ -144,8 +148,7 @@ def _failed(error: HTTPException) -> Response:
     return Answer(404, NOT_FOUND, _TEXT_HEADERS)
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """What one request says about who makes it."""
 
     method: str
@@ -164,6 +167,7 @@ class _Server:
         now_us: Callable[[], int],
         entropy: Callable[[int], bytes],
         on_unsubscribe: Callable[[Token], None] | None,
+        day_keys: DayKeys,
     ) -> None:
         self._settings = settings
         self._live = live
@@ -171,6 +175,7 @@ class _Server:
         self._now_us = now_us
         self._entropy = entropy
         self._on_unsubscribe = on_unsubscribe
+        self._day_keys = day_keys
         self._limit = BadTokenLimit()
 
     def pixel(self, token: str) -> Response:
@@ -185,7 +190,7 @@ class _Server:
             else:
                 asked = self._asked()
                 verdict = live.rules.classify("open", asked.method, asked.headers, asked.client)
-                deed = self._deed("open", "pixel", live, EventType.OPENED, content, "", verdict, asked, started_us)
+                deed = self._deed("open", "pixel", EventType.OPENED, content, "", verdict, asked, started_us)
         except Exception:  # the pixel edge: a reader sees a mail, not our trouble
             self._measures.request("open", "error")
             log.exception("endpoint=open answered=pixel")
@@ -209,9 +214,7 @@ class _Server:
         try:
             asked = self._asked()
             verdict = live.rules.classify("click", asked.method, asked.headers, asked.client)
-            deed = self._deed(
-                "click", "redirect", live, EventType.CLICKED, content, content.url, verdict, asked, started_us
-            )
+            deed = self._deed("click", "redirect", EventType.CLICKED, content, content.url, verdict, asked, started_us)
         except Exception:  # the redirect edge: a link works whatever becomes of its counting
             self._measures.request("click", "error")
             log.exception("endpoint=click answered=redirect")
@@ -232,17 +235,17 @@ class _Server:
             query = environ.get("QUERY_STRING", "")
             kind, reason, state = _DEEDS.get(query, _ONE_CLICK)
             deed = self._deed(
-                "unsubscribe", "503", live, kind, content, "", Verdict(Who.HUMAN, reason), self._asked(), started_us
+                "unsubscribe", "503", kind, content, "", Verdict(Who.HUMAN, reason), self._asked(), started_us
             )
             if deed is not None:
                 lost = Answer(503, UNAVAILABLE, (*_TEXT_HEADERS, ("Retry-After", "60")))
                 then = None
                 if kind is EventType.UNSUBSCRIBED and self._on_unsubscribe is not None:
                     then = partial(self._on_unsubscribe, content)
-                deed = replace(deed, if_lost=lost, then=then)
+                deed = deed._replace(if_lost=lost, then=then)
         else:
             deed = None
-            self._done("unsubscribe", started_us)
+            self._measures.good("unsubscribe", started_us)
         page = pages.unsubscribe_page(state, language)
         return Answer(200, page, (*_PAGE_HEADERS, ("Content-Language", language)), deed)
 
@@ -262,7 +265,6 @@ class _Server:
         self,
         endpoint: Endpoint,
         said: str,
-        live: Live,
         kind: EventType,
         token: Token,
         url: str,
@@ -286,14 +288,12 @@ class _Server:
                 user_agent=asked.headers.get("user-agent", ""),
                 privacy=token.privacy,
             ),
-            live.keys.secret() if token.privacy is Privacy.PSEUDONYMOUS else b"",
+            self._day_keys.of(at_us) if token.privacy is Privacy.PSEUDONYMOUS else b"",
         )
-        done = partial(self._done, endpoint, at_us)
         if hit is None:
-            self._measures.hit("unrecorded")
-            done()
+            self._measures.recorded(endpoint, "unrecorded", at_us)
             return None
-        return Deed(hit, endpoint, said, done)
+        return Deed(hit, endpoint, said)
 
     def _bad(self, endpoint: Endpoint) -> Response:
         """Answer a token that is not ours; 429 once a source has sent too many."""
@@ -303,10 +303,6 @@ class _Server:
             return Answer(429, NOT_FOUND, (*_TEXT_HEADERS, ("Retry-After", "60")))
         self._measures.request(endpoint, "bad_token")
         return Answer(404, NOT_FOUND, _TEXT_HEADERS)
-
-    def _done(self, endpoint: Endpoint, started_us: int) -> None:
-        self._measures.request(endpoint, "good")
-        self._measures.seconds.observe(max(0, self._now_us() - started_us) / 1e6)
 
 
 _ONE_CLICK: tuple[EventType, str, pages.State] = (EventType.UNSUBSCRIBED, "one-click", "done")

@@ -58,6 +58,7 @@ from postwake.store.recorder import Recorder
 from postwake.store.spool_metrics import SpoolCollector
 from postwake.store.writer_metrics import RecorderCollector
 from postwake_pixelserver.app import Settings, create_app
+from postwake_pixelserver.day_key import DayKeys
 from postwake_pixelserver.forward import Forwarder
 from postwake_pixelserver.gateway import Gateway
 from postwake_pixelserver.gather import Gathered, Publisher
@@ -93,7 +94,8 @@ def serve(config: Config, origin: str = "configuration") -> None:
     _check_store(config.store.path)
     listener = _Listener(config.pixelserver)
     listener.probe()
-    directory = Path(tempfile.mkdtemp(prefix="postwake-pixelserver-"))
+    # For what the processes tell each other and nobody keeps: in memory, if systemd gives a directory there.
+    directory = Path(tempfile.mkdtemp(prefix="postwake-pixelserver-", dir=os.environ.get("RUNTIME_DIRECTORY")))
     registry = metrics.new_registry("pixelserver")
     registry.register(Gathered(directory))
     registry.register(SpoolCollector(config.store.spool_dir, "pixelserver"))
@@ -114,7 +116,7 @@ def serve(config: Config, origin: str = "configuration") -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Gateway:
+def make_worker(config: Config, directory: Path, log_level: str) -> Gateway:
     """Make one worker's application and everything behind it; runs in the worker, on its main thread."""
     _die_with_parent()
     set_up_logging(log_level)
@@ -135,8 +137,8 @@ def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Gate
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(RecorderCollector(recorder))
-    measures = Measures(registry)
-    publisher = Publisher(registry, metrics_directory)
+    measures = Measures(registry, _now_us)
+    publisher = Publisher(registry, directory)
     forwarder = Forwarder(measures.forwarded) if config.pixelserver.notify_sender_unsubscribe else None
     relabeler = Relabeler(recorder.writer, config.store.path, _now_us, measures.relabeled.inc)
 
@@ -155,7 +157,8 @@ def make_worker(config: Config, metrics_directory: Path, log_level: str) -> Gate
         proxies=tuple(map(ipaddress.ip_network, config.pixelserver.trusted_proxies)),
     )
     on_unsubscribe = forwarder.forward if forwarder is not None else None
-    app = create_app(settings, live, measures, now_us=_now_us, on_unsubscribe=on_unsubscribe)
+    day_keys = DayKeys(directory)
+    app = create_app(settings, live, measures, now_us=_now_us, on_unsubscribe=on_unsubscribe, day_keys=day_keys)
     return Gateway(
         app,
         recorder,

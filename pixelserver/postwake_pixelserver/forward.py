@@ -37,9 +37,17 @@ TIMEOUT_S = 10.0
 TRIES_AFTER_S = (0.0, 5.0, 60.0)
 
 
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_INSIDE = tuple(map(ipaddress.ip_network, ("2002::/16", "2001::/32", "::ffff:0:0/96")))
+"""6to4, Teredo and IPv4-mapped addresses: no target needs them, and each holds an IPv4 address of anybody's choice."""
+
+
 def is_public(address: str) -> bool:
-    """Whether *address* is one of the public net."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_global
+    """Whether *address* is one of the public net, and leads to one (RFC 6052: NAT64)."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if found in _NAT64:
+        found = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    return found.is_global and not found.is_multicast and not any(found in network for network in _INSIDE)
 
 
 class Forwarder:
@@ -52,12 +60,14 @@ class Forwarder:
         allowed: Callable[[str], bool] = is_public,
         context: ssl.SSLContext | None = None,
         tries_after_s: tuple[float, ...] = TRIES_AFTER_S,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Start the thread. *on_result* is told what became of each; *allowed* judges addresses."""
         self._on_result = on_result
         self._allowed = allowed
         self._context = context or ssl.create_default_context()
         self._tries_after_s = tries_after_s
+        self._timeout_s = timeout_s
         self._queue: queue.Queue[Token | None] = queue.Queue(MAX_WAITING)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="unsubscribe-forward", daemon=True)
@@ -109,13 +119,17 @@ class Forwarder:
         public = sorted(address for address in addresses if self._allowed(address))
         if not public:
             raise ValueError(f"{host} has no public address")
-        connection = _PinnedConnection(host, port, public[0], self._context)
+        connection = _PinnedConnection(host, port, public[0], self._context, self._timeout_s)
+        # A socket's timeout begins anew with each byte: one that drips would keep this thread for days.
+        end = threading.Timer(self._timeout_s, connection.cut)
+        end.start()
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             headers = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "Postwake"}
             connection.request("POST", path, BODY, headers)
             return connection.getresponse().status
         finally:
+            end.cancel()
             connection.close()
 
     def _say(self, result: Result, token: Token, detail: str) -> None:
@@ -129,15 +143,24 @@ class Forwarder:
 class _PinnedConnection(http.client.HTTPSConnection):
     """HTTPS to the very address that was judged, under the name that the certificate has to carry."""
 
-    def __init__(self, host: str, port: int, address: str, context: ssl.SSLContext) -> None:
-        super().__init__(host, port, timeout=TIMEOUT_S, context=context)
+    def __init__(self, host: str, port: int, address: str, context: ssl.SSLContext, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s, context=context)
+        self._timeout_s = timeout_s
         self._address = address
+        self._plain: socket.socket | None = None
         self._pinned_context = context
 
     def connect(self) -> None:
-        plain = socket.create_connection((self._address, self.port), TIMEOUT_S)
+        plain = self._plain = socket.create_connection((self._address, self.port), self._timeout_s)
         try:
             self.sock = self._pinned_context.wrap_socket(plain, server_hostname=self.host)
         except BaseException:
             plain.close()
             raise
+
+    def cut(self) -> None:
+        """End whatever is going on, from another thread."""
+        for there in (self.sock, self._plain):
+            if there is not None:
+                with contextlib.suppress(OSError):
+                    there.shutdown(socket.SHUT_RDWR)

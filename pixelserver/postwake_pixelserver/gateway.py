@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
 
 from postwake.errors import StoreUnavailableError
-from postwake.events import Hit
 from postwake.store.recorder import Recorder
 from postwake_pixelserver.answer import ANSWER, Answer, Deed
 from postwake_pixelserver.measures import Measures
+from postwake_pixelserver.safe import Safe
+from postwake_pixelserver.who import UNREADABLE
 
 log = logging.getLogger("postwake.pixelserver")
 
@@ -44,6 +42,10 @@ _HEADERS = {
 """The only headers that anything here reads; the Host is not among them, so no answer can depend on it."""
 
 
+_TOLD_IF_UNREADABLE = ("user-agent", "x-forwarded-for")
+"""granian gives no value that is not ASCII, but says that the field is there: that is not the same as none."""
+
+
 class Gateway:
     """The RSGI application that a worker gives to granian."""
 
@@ -54,7 +56,7 @@ class Gateway:
         self._app = app.wsgi_app
         self._measures = measures
         self._unix = on_unix_socket
-        self._safe = _Safe(recorder, store_timeout_s)
+        self._safe = Safe(recorder, store_timeout_s)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Meet the loop that the requests will run on."""
@@ -65,30 +67,30 @@ class Gateway:
         environ = self._environ(scope)
         self._app(environ, _ignore)
         answer: Answer = environ[ANSWER]
-        if answer.deed is not None:
-            answer = await self._after_deed(answer, answer.deed)
+        deed = answer.deed
+        if deed is not None:
+            try:
+                stored = await self._safe.record(deed.hit)
+            except Exception as error:  # noqa: BLE001 - the public edge: a link works whatever becomes of its counting
+                answer = self._lost(answer, deed, error)
+            else:
+                if deed.then is not None:
+                    deed.then()
+                self._measures.recorded(deed.endpoint, "stored" if stored else "spooled", deed.hit.at_us)
         if environ["REQUEST_METHOD"] == "HEAD" or not answer.body:
             proto.response_empty(answer.status_code, answer.exact_headers)
         else:
             proto.response_bytes(answer.status_code, answer.exact_headers, answer.body)
 
-    async def _after_deed(self, answer: Answer, deed: Deed) -> Answer:
-        """Return *answer* once its hit is safe, or what is to be said if it cannot be made safe."""
-        measures = self._measures
-        try:
-            measures.hit("stored" if await self._safe.record(deed.hit) else "spooled")
-        except Exception as error:  # the public edge: a link works whatever becomes of its counting
-            measures.hit("lost")
-            measures.request(deed.endpoint, "error")
-            if not isinstance(error, StoreUnavailableError):
-                log.exception("endpoint=%s answered=%s", deed.endpoint, deed.said)
-            else:
-                log.error("endpoint=%s answered=%s recorded=no error=%s", deed.endpoint, deed.said, error)
-            return answer if deed.if_lost is None else deed.if_lost
-        if deed.then is not None:
-            deed.then()
-        deed.done()
-        return answer
+    def _lost(self, answer: Answer, deed: Deed, error: Exception) -> Answer:
+        """Return what is said when a hit could be made safe nowhere."""
+        self._measures.hit("lost")
+        self._measures.request(deed.endpoint, "error")
+        if not isinstance(error, StoreUnavailableError):
+            log.error("endpoint=%s answered=%s", deed.endpoint, deed.said, exc_info=error)
+        else:
+            log.error("endpoint=%s answered=%s recorded=no error=%s", deed.endpoint, deed.said, error)
+        return answer if deed.if_lost is None else deed.if_lost
 
     def _environ(self, scope: Any) -> dict[str, Any]:
         path: str = scope.path
@@ -112,131 +114,12 @@ class Gateway:
             if key is not None:
                 before = environ.get(key)  # repeated fields are one list (RFC 9110 section 5.3)
                 environ[key] = value if before is None else f"{before},{value}"
+        for name in _TOLD_IF_UNREADABLE:
+            if _HEADERS[name] not in environ and name in scope.headers:
+                environ[_HEADERS[name]] = UNREADABLE
         return environ
 
 
 def _ignore(*_: object) -> Callable[[bytes], object]:
     """Be the start_response that nobody needs: the answer is taken as it is."""
     return _ignore
-
-
-class _Waiter:
-    """One hit on its way: what the writer and the spooler say about it, and the future that a request waits for."""
-
-    __slots__ = ("_safe", "deadline_s", "future", "hit", "running")
-
-    def __init__(self, safe: _Safe, hit: Hit, future: asyncio.Future[bool], deadline_s: float) -> None:
-        self._safe = safe
-        self.hit = hit
-        self.future = future
-        self.deadline_s = deadline_s
-        self.running = True
-
-    def set_running_or_notify_cancel(self) -> bool:
-        """Return whether the writer shall still write it."""
-        return self.running
-
-    def set_result(self, _: None) -> None:
-        """Hear from the writer that it is committed."""
-        self._safe.tell(self, True)
-
-    def set_exception(self, error: BaseException) -> None:
-        """Hear from the writer why it is not."""
-        self._safe.tell(self, error)
-
-
-class _Safe:
-    """Gets hits into the store or the spool, from the loop's side of both threads."""
-
-    def __init__(self, recorder: Recorder, timeout_s: float) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._recorder = recorder
-        self._timeout_s = timeout_s
-        self._told: deque[tuple[_Waiter, bool | BaseException]] = deque()
-        self._waking = False
-        self._waiting: deque[_Waiter] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._to_spool: queue.SimpleQueue[_Waiter] = queue.SimpleQueue()
-        threading.Thread(target=self._spool, name="spool-append", daemon=True).start()
-
-    def record(self, hit: Hit) -> asyncio.Future[bool]:
-        """Return a future: True when the store has *hit*, False when the spool has, an error if neither can."""
-        loop = self.loop
-        assert loop is not None
-        waiter = _Waiter(self, hit, loop.create_future(), loop.time() + self._timeout_s)
-        if self._recorder.available:
-            try:
-                self._recorder.writer.submit_hit(hit, waiter)
-            except StoreUnavailableError as error:
-                self._recorder.trouble(error)
-                self._to_spool.put(waiter)
-            else:
-                self._waiting.append(waiter)
-                if self._timer is None:
-                    self._timer = loop.call_at(waiter.deadline_s, self._look_at_the_clock)
-        else:
-            self._to_spool.put(waiter)
-        return waiter.future
-
-    def tell(self, waiter: _Waiter, outcome: bool | BaseException) -> None:
-        """Hear what has become of a hit, on any thread; the loop is woken once for a whole group."""
-        self._told.append((waiter, outcome))
-        if not self._waking:
-            self._waking = True
-            loop = self.loop
-            assert loop is not None
-            try:
-                loop.call_soon_threadsafe(self._hear)
-            except RuntimeError:  # the loop has ended: nobody waits any more
-                self._waking = False
-
-    def _hear(self) -> None:
-        self._waking = False  # first: what is told from now on wakes us again
-        told = self._told
-        while told:
-            waiter, outcome = told.popleft()
-            if waiter.future.done():
-                continue
-            if isinstance(outcome, bool):
-                waiter.future.set_result(outcome)
-            elif isinstance(outcome, StoreUnavailableError) and waiter.running:
-                # Not in the store: into the spool instead.
-                waiter.running = False
-                self._recorder.trouble(outcome)
-                self._to_spool.put(waiter)
-            else:
-                waiter.future.set_exception(outcome)
-
-    def _look_at_the_clock(self) -> None:
-        """Give up on the store for those who have waited long enough; they go to the spool."""
-        loop = self.loop
-        assert loop is not None
-        now_s = loop.time()
-        waiting = self._waiting
-        late = None
-        while waiting and (waiting[0].future.done() or waiting[0].deadline_s <= now_s):
-            waiter = waiting.popleft()
-            if not waiter.future.done() and waiter.running:
-                # If the writer has begun with it, it will be in both: recorded once, by its ID.
-                waiter.running = False
-                late = waiter
-                self._to_spool.put(waiter)
-        if late is not None:
-            waited_ms = self._timeout_s * 1000
-            self._recorder.trouble(StoreUnavailableError(f"the store has not committed within {waited_ms:.0f} ms"))
-        self._timer = loop.call_at(waiting[0].deadline_s, self._look_at_the_clock) if waiting else None
-
-    def _spool(self) -> None:
-        """Append what has to go to the spool, all that waits in one fsync."""
-        while True:
-            group = [self._to_spool.get()]
-            while not self._to_spool.empty():
-                group.append(self._to_spool.get())
-            outcome: bool | BaseException
-            try:
-                self._recorder.spool_events([waiter.hit for waiter in group])
-                outcome = False
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait
-                outcome = error
-            for waiter in group:
-                self.tell(waiter, outcome)

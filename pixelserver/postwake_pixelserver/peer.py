@@ -39,6 +39,7 @@ def _is_proxy(remote: str, proxies: tuple[Network, ...]) -> bool:
     return address is not None and any(address.version == net.version and address in net for net in proxies)
 
 
+@lru_cache(maxsize=8192)
 def canonical(text: str) -> str:
     """Return an address as :mod:`ipaddress` writes it (IPv4 inside IPv6 unwrapped, no port, no zone), or ""."""
     address = parse(text)

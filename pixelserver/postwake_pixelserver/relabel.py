@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from postwake.errors import PostwakeError
-from postwake.events import EventType, State, Who
+from postwake.events import EventType, Who
 from postwake.store.connection import open_reader
-from postwake.store.hits import relabel
+from postwake.store.hits import delivered_at_us, relabel
 from postwake.store.transaction import Transaction
 from postwake_pixelserver.burst import MARGIN_US, OPEN_REACH_US, SWEEP_US, Relabeling, Seen, judge
 
@@ -69,21 +69,24 @@ def look(connection: sqlite3.Connection, now_us: int) -> Look:
     start = connection.execute("SELECT value FROM meta WHERE key = ?", (_META,)).fetchone()
     found = Look(int(start[0]) if start else 0)
     fresh = connection.execute(
-        "SELECT id, at_us, type, message, coalesce(recipient_idx, 0) FROM event WHERE id > ? ORDER BY id LIMIT ?",
+        "SELECT id, at_us, type, message, coalesce(recipient_idx, 0), delivery FROM event WHERE id > ?"
+        " ORDER BY id LIMIT ?",
         (found.after, EVENTS_A_TURN),
     ).fetchall()
     groups: dict[tuple[int, int], tuple[int, int]] = {}
     """(message, recipient) → the times of the earliest and the latest hit to be judged."""
-    for event, at_us, kind, message, recipient in fresh:
+    for event, at_us, kind, message, recipient, delivery in fresh:
+        if kind in (*_HITS, EventType.SENT) and len(groups) >= MESSAGES_A_TURN:
+            break
         if kind in _HITS:
-            if at_us > now_us - SETTLE_US or len(groups) >= MESSAGES_A_TURN:
+            if at_us > now_us - SETTLE_US:
                 break
             if message is not None:
                 first_us, last_us = groups.get((message, recipient), (at_us, at_us))
                 groups[message, recipient] = min(first_us, at_us), max(last_us, at_us)
         elif kind == EventType.SENT and message is not None:
             # The delivery became known after the hits (a log that was read late): look at all of them again.
-            groups.update(dict.fromkeys(_engaged(connection, message), (0, now_us)))
+            groups.update(dict.fromkeys(_engaged(connection, message, delivery), (0, now_us)))
         found.after = event
         found.looked += 1
     for (message, recipient), (first_us, last_us) in groups.items():
@@ -113,9 +116,13 @@ def _remember(after: int, transaction: Transaction) -> None:
     )
 
 
-def _engaged(connection: sqlite3.Connection, message: int) -> list[tuple[int, int]]:
-    """Return (message, recipient) of everybody who has hits on *message*."""
-    rows = connection.execute("SELECT recipient_idx FROM engagement WHERE message = ?", (message,))
+def _engaged(connection: sqlite3.Connection, message: int, delivery: int | None) -> list[tuple[int, int]]:
+    """Return (message, recipient) of everybody with hits on *message* whom the *delivery* is about."""
+    rows = connection.execute(
+        "SELECT recipient_idx FROM engagement WHERE message = ?1 AND recipient_idx IN"
+        " (0, coalesce((SELECT nullif(idx, 0) FROM delivery WHERE id = ?2), recipient_idx))",
+        (message, delivery),
+    )
     return [(message, recipient) for (recipient,) in rows]
 
 
@@ -125,7 +132,7 @@ def _judge_stored(
     """Judge the hits from *first_us* to *last_us*, seen with those that a burst among them may reach."""
     select = (
         "SELECT event.id, event.at_us, type, coalesce(link, 0), coalesce(who, 0), coalesce(client, ''),"
-        " coalesce(user_agent.text, '')"
+        " coalesce(user_agent.text, ''), coalesce(reason, '')"
         " FROM event LEFT JOIN user_agent ON user_agent.id = event.user_agent"
         " WHERE message = ? AND coalesce(recipient_idx, 0) = ? AND type IN (?, ?) AND event.at_us BETWEEN ? AND ?"
         " ORDER BY event.at_us {} LIMIT ?"
@@ -139,15 +146,16 @@ def _judge_stored(
         select.format("ASC"), (*key, first_us, last_us + MARGIN_US, EVENTS_A_TURN + EARLIER_HITS)
     ).fetchall()
     hits = [
-        Seen(event, at_us, EventType(kind), link, Who(who), client, agent)
-        for event, at_us, kind, link, who, client, agent in rows
+        Seen(event, at_us, EventType(kind), link, Who(who), client, agent, reason)
+        for event, at_us, kind, link, who, client, agent, reason in rows
     ]
     links = connection.execute("SELECT coalesce(links, 0) FROM message WHERE id = ?", (message,)).fetchone()
-    delivered = connection.execute(
-        "SELECT min(last_attempt_us) FROM delivery WHERE message = ? AND state = ? AND (? = 0 OR idx = ?)",
-        (message, State.SENT, recipient, recipient),
-    ).fetchone()
-    return judge(hits, delivered_at_us=delivered[0], links=links[0] if links else 0, shared=recipient == 0)
+    return judge(
+        hits,
+        delivered_at_us=delivered_at_us(connection, message, recipient),
+        links=links[0] if links else 0,
+        shared=recipient == 0,
+    )
 
 
 class Relabeler:

@@ -11,7 +11,8 @@ the sources in ``agents.toml``, ``networks.txt`` and docs/who.md:
    list, because that one counts Gmail's image proxy as a crawler, and here it is a person's open.
 4. ``crawler``: the kept-up list of the ``crawler-user-agents`` project.
 5. ``network-…``: the published networks of security services, and the administrator's own.
-6. ``no-agent``: no browser leaves its name out; some mail programs do.
+6. ``no-agent``: no browser leaves its name out; some mail programs do. ``unreadable-agent``: a name that is not
+   ASCII (RFC 9110 section 5.5 wants it), which granian does not give us: unknown.
 7. ``browser``: looks like one. A person, until time or bursts say otherwise.
 8. ``unfamiliar``: nothing known: unknown.
 
@@ -25,12 +26,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import crawleruseragents  # type: ignore[import-untyped]
 
@@ -39,6 +40,7 @@ from postwake.events import Who
 from postwake_pixelserver import peer
 
 Kind = Literal["open", "click"]
+T = TypeVar("T")
 _AGENT_CHARS = 512
 """Agents are searched so far: bounds the time of every expression."""
 _BROWSER = re.compile(r"Mozilla/[45]\.0 \(.+\).*(AppleWebKit/|Gecko/|Trident/|MSIE |Opera|like Gecko)|Opera/")
@@ -60,6 +62,9 @@ NO_AGENT_CLICK = Verdict(Who.MACHINE, "no-agent")
 NO_AGENT_OPEN = Verdict(Who.UNKNOWN, "no-agent")
 BROWSER = Verdict(Who.HUMAN, "browser")
 UNFAMILIAR = Verdict(Who.UNKNOWN, "unfamiliar")
+UNREADABLE_AGENT = Verdict(Who.UNKNOWN, "unreadable-agent")
+UNREADABLE = "\ufffd"
+"""What stands for a header field that is there and is not ASCII: granian gives no such value to anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,9 @@ class Rules:
             return by_agent
         if not agent:
             return NO_AGENT_CLICK if kind == "click" else NO_AGENT_OPEN
-        return BROWSER if _BROWSER.match(agent) else UNFAMILIAR
+        if agent == UNREADABLE:
+            return UNREADABLE_AGENT
+        return BROWSER if _is_browser(agent) else UNFAMILIAR
 
     def _agent_verdict(self, kind: Kind, agent: str) -> Verdict | None:
         for rule in self.agents:
@@ -146,6 +153,11 @@ class Rules:
                 if rule is not None:
                     return rule
         return None
+
+
+@lru_cache(maxsize=4096)
+def _is_browser(agent: str) -> bool:
+    return _BROWSER.match(agent) is not None
 
 
 def _is_prefetch(value: str) -> bool:
@@ -214,11 +226,25 @@ def parse_networks(text: str, origin: str) -> list[NetworkRule]:
 def read_rules(own_networks: Path | None = None, own_agents: Path | None = None) -> Rules:
     """Read our rules and, tried before them, the administrator's; :class:`ConfigError` if those are unusable."""
     package = resources.files("postwake_pixelserver")
-    agents = parse_agents(_read(own_agents), str(own_agents)) if own_agents else []
+    problems: list[str] = []
+    agents = _own(own_agents, parse_agents, problems)
+    networks = _own(own_networks, parse_networks, problems)
+    if problems:
+        raise ConfigError(*problems)
     agents += parse_agents((package / "agents.toml").read_text(encoding="utf-8"), "agents.toml")
-    networks = parse_networks(_read(own_networks), str(own_networks)) if own_networks else []
     networks += parse_networks((package / "networks.txt").read_text(encoding="utf-8"), "networks.txt")
     return Rules(agents, networks)
+
+
+def _own(path: Path | None, parse: Callable[[str, str], list[T]], problems: list[str]) -> list[T]:
+    """Return the rules in the administrator's file at *path*; what is wrong with it is added to *problems*."""
+    if path is None:
+        return []
+    try:
+        return parse(_read(path), str(path))
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return []
 
 
 def _read(path: Path) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import select
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +105,51 @@ def test_classify_gives_the_documented_keys() -> None:
     verdict = json.loads(done.stdout)
     assert list(verdict) == ["reply", "kind", "fault", "category", "code", "dsn", "provider", "rule"]
     assert (verdict["kind"], verdict["fault"], verdict["category"]) == ("soft", "greylisting", "greylisted")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gz", "bz2", "xz"])
+def test_parse_log_reads_compressed_files(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    """A rotated log is read as it lies there, whatever its name."""
+    (tmp_path / "mail.log.1").write_bytes(compress(LOG))
+
+    done = run("parse-log", "--year", "2026", str(tmp_path / "mail.log.1"))
+
+    assert [json.loads(line)["type"] for line in done.stdout.splitlines()] == ["accepted", "bounced"]
+
+
+def test_a_damaged_compressed_file_gives_what_there_is_and_says_so(tmp_path: Path) -> None:
+    """What precedes the damage is told; the file is named, and the status is that of bad data (65)."""
+    whole = gzip.compress(LOG)
+    (tmp_path / "mail.log.1.gz").write_bytes(whole[: len(whole) - 12])
+
+    done = run("parse-log", "--year", "2026", str(tmp_path / "mail.log.1.gz"))
+
+    assert b'"accepted"' in done.stdout
+    assert b"mail.log.1.gz: cannot be decompressed any further" in done.stderr
+    assert done.returncode == 65
+
+
+def test_events_of_a_log_that_grows_come_at_once() -> None:
+    """Events are out before the next lines come: standard input may be tail -f."""
+    command = [sys.executable, "-m", "postwake_cli", "parse-log", "--year", "2026"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(LOG)
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], 30)
+        first = process.stdout.readline() if ready else b"nothing came while standard input was open"
+        process.stdin.close()
+        process.stdout.read()
+    assert b'"accepted"' in first
+
+
+def test_only_a_newline_ends_a_reply() -> None:
+    """Other characters that some take for the end of a line belong to the reply."""
+    replies = ["550 5.1.1 a\x0cb\x85c\u2028 user unknown", "451 x"]
+    done = run("classify", stdin="\r\n".join(replies).encode())
+
+    assert [json.loads(line)["reply"] for line in done.stdout.split(b"\n")[:-1]] == replies
 
 
 def test_token_decode_of_a_whole_url(tmp_path: Path) -> None:

@@ -6,12 +6,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from postwake.events import Accepted, Direction, EventType, Hit, Who
+from postwake.store.apply import apply_event
+from postwake.store.connection import WriteLock, open_writer
+from postwake.store.hits import relabel
 from postwake.store.recorder import Recorder
+from postwake.store.transaction import Transactions
 from postwake.tracking_id import make_tracking_id
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,6 +80,30 @@ def test_message_is_found_by_each_of_its_names(run: Run, what: str) -> None:
     assert "clicked" in done.stdout
     assert "https://shop.example.com/" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_hits_are_told_by_who_and_with_their_first_verdict(run: Run, store: Path) -> None:
+    """`message` and `report` show people, machines and unknown side by side; a changed verdict shows both."""
+    with closing(Transactions(open_writer(store), WriteLock(store))) as transactions:
+        with transactions.begin() as transaction:
+            for number, (who, reason) in enumerate([(Who.MACHINE, "head"), (Who.UNKNOWN, "apple-privacy")]):
+                kind = EventType.OPENED if who is Who.UNKNOWN else EventType.CLICKED
+                hit_id = make_tracking_id(AT_US, bytes([7 + number] * 10))
+                apply_event(transaction, Hit(hit_id, AT_US + 90_000_000, kind, TRACKED, 1, 1, "", who, reason))
+        with transactions.begin() as transaction:
+            relabel(transaction, 4, Who.MACHINE, "burst", AT_US + 100_000_000)
+
+    told = run("message", TRACKED.hex()).stdout
+    assert "readers      ada@example.org  opens 1 human, 1 unknown; clicks 2 machine" in told
+    assert "(machine: burst, first human: browser)" in told
+    (story,) = json.loads(run("message", "--json", TRACKED.hex()).stdout)
+    assert [event["who_first"] for event in story["timeline"] if "who_first" in event] == ["human"]
+    (reader,) = story["engagement"]
+    assert (reader["recipient"], reader["clicks_machine"], reader["opens_unknown"]) == ("ada@example.org", 2, 1)
+
+    report = run("report", "--since", "2026-01-01").stdout
+    assert "by people; unknown 0, only machines 0; hits: 1 human, 1 unknown, 0 machine" in report
+    assert "by people; unknown 0, only machines 1; hits: 0 human, 0 unknown, 2 machine" in report
 
 
 @pytest.mark.usefixtures("store")

@@ -114,12 +114,6 @@ def test_rotation() -> None:
     assert KeyRing({3: KEY[::-1]}).verify(Purpose.OPEN, text) is None
 
 
-def test_derived_secret_is_the_newest_keys() -> None:
-    """The secret for keyed hashes changes with the newest key and is not the key itself."""
-    assert KeyRing({1: KEY}).secret() == KeyRing({2: KEY[::-1], 1: KEY}).secret() != KeyRing({1: KEY[::-1]}).secret()
-    assert KeyRing({1: KEY}).secret() != KEY
-
-
 @pytest.mark.parametrize(
     ("token", "said"),
     [

@@ -30,14 +30,14 @@ def test_workers_add_up(registry: tuple[CollectorRegistry, SharedStats]) -> None
     """What several workers count is served as one sum, messages and seconds."""
     collected, stats = registry
     stats.worker(0).count("tracked", 0.25)
-    stats.worker(1).count("tracked", 0.5, malformed_controls=2)
+    stats.worker(1).count("tracked", 0.5, 3)
     stats.worker(1).count("failed", 0.0)
 
     assert collected.get_sample_value("postwake_milter_messages_total", {"outcome": "tracked"}) == 2
     assert collected.get_sample_value("postwake_milter_messages_total", {"outcome": "failed"}) == 1
+    assert collected.get_sample_value("postwake_milter_malformed_controls_total") == 3
     assert collected.get_sample_value("postwake_milter_duration_seconds_count") == 3
     assert collected.get_sample_value("postwake_milter_duration_seconds_sum") == 0.75
-    assert collected.get_sample_value("postwake_milter_malformed_controls_total") == 2
 
 
 @pytest.mark.parametrize(

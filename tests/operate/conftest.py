@@ -122,9 +122,9 @@ def beside(directory: Path) -> Iterator[Callable[..., Beside]]:
     """Make a Postfix with our configuration, keys and store beside it; options as the lab has them."""
     made: list[Beside] = []
 
-    def make(*, ready: bool = True, **options: Any) -> Beside:
+    def make(*, ready: bool = True, name: str = "postfix", **options: Any) -> Beside:
         port, *ports = free_ports(5)
-        found = Beside(directory, Postfix(directory / "postfix", port, **options), directory / "postwake.toml", ports)
+        found = Beside(directory, Postfix(directory / name, port, **options), directory / "postwake.toml", ports)
         if ready:
             found.write_config()
             add_key(directory / "keys", "2026-01-01T00:00:00Z")

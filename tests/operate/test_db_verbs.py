@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from postwake.events import Accepted, Direction
+from postwake.store import schema
 from postwake.store.connection import migrate_file
 from postwake.store.recorder import Recorder
 from postwake.tracking_id import make_tracking_id
@@ -52,6 +53,62 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return status, output.out, output.err
 
     return call
+
+
+def configure(tmp_path: Path, text: str) -> None:
+    """Add to the configuration."""
+    path = tmp_path / "postwake.toml"
+    path.write_text(path.read_text() + text)
+
+
+def test_backup_as_configured(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without FILE, as the timer calls it: into a directory that is made, so many kept; none if that is 0; never a full disk."""
+    target = tmp_path / "nightly"
+    configure(tmp_path, f'[backup]\ndirectory = "{target}"\nkeep = 1\n')
+    assert run("backup")[0] == 0
+    assert target.stat().st_mode & 0o777 == 0o700
+    [first] = target.iterdir()
+    first.rename(target / "postwake-20200101T000000Z.db")
+    status, out, _ = run("backup")
+    assert (status, "postwake-20200101T000000Z.db: removed" in out) == (0, True)
+    assert len(list(target.iterdir())) == 1
+
+    usage = type("Usage", (), {"free": 100_000})
+    monkeypatch.setattr("postwake_cli.store_verbs.shutil.disk_usage", lambda _path: usage)
+    status, _, err = run("backup")
+    assert status == 73
+    assert "expected" in err
+    assert "twice the store" in err
+    assert len(list(target.iterdir())) == 1
+    monkeypatch.undo()
+
+
+def test_no_backup_configured(run: Run, tmp_path: Path) -> None:
+    """keep = 0 makes none, and that is no error."""
+    configure(tmp_path, f'[backup]\ndirectory = "{tmp_path}/nightly"\nkeep = 0\n')
+    assert run("backup") == (0, "backup.keep = 0: no backup is made\n", "")
+    assert not (tmp_path / "nightly").exists()
+
+
+def test_migrate_says_where_the_old_store_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older store: the copy is named; no room for one: nothing is migrated, status 73, --no-backup goes without."""
+    before = list(schema.migrations._migrations)
+    number = schema.version()
+    kept = tmp_path / f"postwake.db.schema-{number}"
+    try:
+        schema.migrations(name="m999")(lambda db: db.conn.execute("ALTER TABLE message ADD COLUMN later INTEGER"))
+        with monkeypatch.context() as patch:
+            usage = type("Usage", (), {"free": 1})
+            patch.setattr("postwake.store.maintenance.shutil.disk_usage", lambda _path: usage)
+            status, _, err = run("migrate")
+            assert (status, kept.exists()) == (73, False)
+            assert "nothing was migrated: make room, or --no-backup" in err
+        status, out, _ = run("migrate")
+        assert status == 0
+        assert out.startswith(f"{kept}: the store as it was,")
+        assert out.endswith("migrated: m999\n")
+    finally:
+        schema.migrations._migrations[:] = before
 
 
 def test_backup_into_a_directory_keeps_so_many(run: Run, tmp_path: Path) -> None:

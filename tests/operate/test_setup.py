@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from postwake_lab.ports import free_ports
 from postwake_lab.services import Services
 from postwake_lab.sink import Sink
 from postwake_operate.postfix import Postfix
-from postwake_operate.setup_postfix import new_config
+from postwake_operate.setup_postfix import _log_source, new_config
 
 OURS = "{ unix:postwake/milter.sock, default_action=accept, connect_timeout=5s, content_timeout=30s }"
 NEW = ("--url", "https://track.example.com", "--domain", "example.com", "--domain", "news.example.com")
@@ -115,6 +116,70 @@ def test_a_configuration_is_made_from_what_postfix_says(beside: Callable[..., An
     assert made.logparse.path == it.postfix.log
     assert made.mta.internal_networks == ["127.0.0.0/8"]
     assert made.tracking.sender_domains == ["example.com"]
+
+
+@pytest.mark.parametrize(
+    ("maillog_file", "existing", "expected"),
+    [
+        ("/var/log/postfix.log", ["mail.log"], {("logparse", "path"): '"/var/log/postfix.log"'}),
+        ("", ["maillog"], {("logparse", "path"): '"{}/maillog"'}),
+        ("/dev/stdout", ["mail.log", "maillog"], {("logparse", "path"): '"{}/mail.log"'}),
+        ("", [], {("logparse", "source"): '"journal"'}),
+    ],
+    ids=["Postfix's own", "Red Hat's", "Debian's", "only the journal"],
+)
+def test_where_the_log_is(
+    maillog_file: str, existing: list[str], expected: dict[tuple[str, str], str], tmp_path: Path
+) -> None:
+    """Postfix's own file goes first, then a syslog daemon's; where there is none, the journal."""
+    if shutil.which("journalctl") is None:
+        pytest.skip("no journalctl")
+    for name in existing:
+        (tmp_path / name).touch()
+    found = _log_source(maillog_file, (tmp_path / "mail.log", tmp_path / "maillog"))
+    assert found == {key: value.format(tmp_path) for key, value in expected.items()}
+
+
+@pytest.mark.parametrize("action", ["tempfail", "accept"])
+def test_a_postfix_before_3_0(beside: Callable[..., Any], action: str) -> None:
+    """It knows no braces: a plain entry, and only if mail goes on without a milter; else what to do is said."""
+    it = beside(main={"mail_version": "2.11.3", "milter_default_action": action})
+    before = it.main_cf.read_bytes()
+    done = it.run("setup", "postfix", "--yes")
+    if action == "accept":
+        assert done.returncode == 0, done.stderr
+        assert postconf(it, "-h", "smtpd_milters") == "unix:postwake/milter.sock"
+        assert it.run("setup", "postfix", "--undo").returncode == 0
+    else:
+        assert done.returncode == 69
+        assert "Postfix 2.11.3 has one milter_default_action for all milters, tempfail: expected accept" in done.stderr
+    assert it.main_cf.read_bytes() == before
+
+
+def test_the_same_command_again(beside: Callable[..., Any]) -> None:
+    """--url and --domain are for a new configuration: the same ones may be said again, others are not swallowed."""
+    it = beside(ready=False)
+    it.write_config()
+    it.config.write_text(it.config.read_text().replace("http://127.0.0.1:1", "https://track.example.com"))
+    assert it.run("setup", "postfix", "--url", "https://track.example.com/", "--domain", "Example.com").returncode == 0
+    for arguments in (("--url", "https://other.example.com"), ("--domain", "example.org")):
+        done = it.run("setup", "postfix", *arguments)
+        assert done.returncode == 64
+        assert f"{it.config} is there already and says tracking." in done.stderr
+
+
+def test_a_second_instance(beside: Callable[..., Any]) -> None:
+    """Each instance has its own journal: taking one back leaves the other set up."""
+    first = beside()
+    other = beside(ready=False, name="other")
+    texts = [it.main_cf.read_bytes() for it in (first, other)]
+    for it in (first, other):
+        assert it.run("setup", "postfix", "--yes").returncode == 0
+    assert other.run("setup", "postfix", "--undo").returncode == 0
+    assert other.main_cf.read_bytes() == texts[1]
+    assert OURS in postconf(first, "-h", "smtpd_milters")
+    assert first.run("setup", "postfix", "--undo").returncode == 0
+    assert first.main_cf.read_bytes() == texts[0]
 
 
 def test_a_main_cf_edited_in_between(beside: Callable[..., Any]) -> None:

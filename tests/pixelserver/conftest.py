@@ -53,6 +53,8 @@ class Server:
     port: int
     process: subprocess.Popen[bytes] | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Added to ours when it is started."""
 
     @property
     def config_path(self) -> Path:
@@ -62,7 +64,12 @@ class Server:
     @property
     def store(self) -> Path:
         """The store."""
-        return self.directory / "postwake.db"
+        return Path(self.options.get("store", {}).get("path", self.directory / "postwake.db"))
+
+    @property
+    def spool(self) -> Path:
+        """The spool's directory."""
+        return Path(self.options.get("store", {}).get("spool_dir", self.directory / "spool"))
 
     @property
     def keys(self) -> KeyRing:
@@ -76,7 +83,7 @@ class Server:
             {
                 "store": {
                     "path": str(self.store),
-                    "spool_dir": str(self.directory / "spool"),
+                    "spool_dir": str(self.spool),
                     **self.options.get("store", {}),
                 },
                 "tracking": {
@@ -99,14 +106,18 @@ class Server:
             for key, value in getattr(config, section).model_dump(exclude_unset=True).items():
                 if isinstance(value, bool):
                     lines.append(f"{key} = {str(value).lower()}")
-                elif isinstance(value, int):
+                elif isinstance(value, int | list):
                     lines.append(f"{key} = {value}")
                 else:
                     lines.append(f'{key} = "{value}"')
         self.config_path.write_text("\n".join(lines) + "\n")
         log = (self.directory / "log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(self.config_path)], stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-c", _START, str(self.config_path)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **self.environment},
         )
         log.close()
         self.await_ready()
@@ -128,6 +139,13 @@ class Server:
     def log(self) -> str:
         """Return what it logged."""
         return (self.directory / "log").read_text()
+
+    def await_log(self, words: str, times: int = 1) -> None:
+        """Wait until it has logged *words* so many *times*."""
+        deadline = time.monotonic() + 20
+        while self.log().count(words) < times:
+            assert time.monotonic() < deadline, f"not logged: {words}\n{self.log()}"
+            time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal and return its exit status; SIGKILL goes to all its processes."""

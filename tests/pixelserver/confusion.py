@@ -9,10 +9,11 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from postwake.events import EventType, Who
+from postwake.events import EventType
 from postwake_pixelserver.burst import Seen, judge
-from postwake_pixelserver.who import read_rules
+from postwake_pixelserver.who import Rules, read_rules
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "who"
 KINDS = ("human", "machine", "unknown")
@@ -31,27 +32,41 @@ def request_table() -> Counter[tuple[str, str]]:
     return table
 
 
+def read_sequences() -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return the agents by the names that the sequences use, and the sequences."""
+    text = tomllib.loads((GOLDEN / "sequences.toml").read_text(encoding="utf-8"))
+    return text["agents"], text["sequence"]
+
+
+def first_verdicts(case: dict[str, Any], agents: dict[str, str], rules: Rules, t0_us: int = 0) -> list[Seen]:
+    """Return the hits of a sequence as they are stored: each with the verdict on the request itself."""
+    hits = []
+    for number, (at_s, what, client, agent, *_, sign) in enumerate([*row, "GET"][:8] for row in case["hits"]):
+        name, _, value = sign.partition(": ")
+        headers = {"user-agent": agents[agent]} | ({name: value} if value else {})
+        kind = "open" if what == "open" else "click"
+        verdict = rules.classify(kind, "GET" if value else sign, headers, client)
+        type_, link = (EventType.OPENED, 0) if what == "open" else (EventType.CLICKED, what)
+        at_us = t0_us + round(at_s * 1e6)
+        hits.append(Seen(number, at_us, type_, link, verdict.who, client, agents[agent], verdict.reason))
+    return hits
+
+
+def last_verdicts(case: dict[str, Any], hits: list[Seen], t0_us: int = 0) -> list[tuple[str, str]]:
+    """Return verdict and reason of each hit after all of them were judged together."""
+    delivered_at_us = t0_us if case.get("delivered", True) else None
+    found = judge(hits, delivered_at_us=delivered_at_us, links=case["links"], shared=case.get("shared", False))
+    changed = {item.event: (item.who.label, item.reason) for item in found}
+    return [changed.get(hit.event, (hit.who.label, hit.reason)) for hit in hits]
+
+
 def sequence_table() -> Counter[tuple[str, str]]:
-    """Count (truth, verdict) of the hits in the sequences, all of which begin as a browser's."""
-    table: Counter[tuple[str, str]] = Counter()
-    for case in tomllib.loads((GOLDEN / "sequences.toml").read_text(encoding="utf-8"))["sequence"]:
-        hits = [
-            Seen(
-                number,
-                round(at_s * 1e6),
-                EventType.OPENED if what == "open" else EventType.CLICKED,
-                0 if what == "open" else what,
-                Who.HUMAN,
-                client,
-                agent,
-            )
-            for number, (at_s, what, client, agent, *_) in enumerate(case["hits"])
-        ]
-        delivered_at_us = 0 if case.get("delivered", True) else None
-        found = judge(hits, delivered_at_us=delivered_at_us, links=case["links"], shared=case.get("shared", False))
-        machines = {relabeling.event for relabeling in found}
-        for number, row in enumerate(case["hits"]):
-            table[row[4], "machine" if number in machines else "human"] += 1
+    """Count (truth, verdict) of the hits in the sequences."""
+    rules, table = read_rules(), Counter[tuple[str, str]]()
+    agents, cases = read_sequences()
+    for case in cases:
+        verdicts = last_verdicts(case, first_verdicts(case, agents, rules))
+        table.update((row[4], who) for row, (who, _) in zip(case["hits"], verdicts, strict=True))
     return table
 
 

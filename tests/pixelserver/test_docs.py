@@ -24,8 +24,8 @@ def test_every_reason_is_documented() -> None:
     """Each reason that can be stored is explained."""
     page = (ROOT / "docs" / "who.md").read_text(encoding="utf-8")
     reasons = {rule.verdict.reason for rule in read_rules().agents}
-    reasons |= {"head", "prefetch", "crawler", "no-agent", "browser", "unfamiliar"}
-    reasons |= {"before-delivery", "at-delivery", "burst", "sweep"}
+    reasons |= {"head", "prefetch", "crawler", "no-agent", "unreadable-agent", "browser", "unfamiliar"}
+    reasons |= {"before-delivery", "at-delivery", "burst", "sweep", "scanner-open", "near-burst"}
     assert [reason for reason in sorted(reasons) if f"`{reason}`" not in page] == []
 
 
@@ -35,6 +35,8 @@ def test_documented_thresholds_are_the_ones_in_use() -> None:
     second_us = burst.SECOND_US
     assert f"an open within {burst.OPEN_AT_DELIVERY_US // second_us} s" in page
     assert f"a click within {burst.CLICK_AT_DELIVERY_US // second_us} s" in page
-    assert f"within {burst.BURST_US // second_us} s; in a mail with two links" in page
+    bursts = ", ".join(f"{links} within {span_us // second_us} s" for links, span_us in burst.BURSTS)
+    assert f"{bursts}; in a mail with two links" in page
     assert f"both within {burst.PAIR_US / second_us} s" in page
     assert f"within {burst.SWEEP_US // second_us} s, wherever from" in page
+    assert f"at least {burst.SWEEP_LINKS} links or {burst.SWEEP_SOURCES} sources" in page

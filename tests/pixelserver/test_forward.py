@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import ipaddress
 import shutil
@@ -33,15 +34,28 @@ class Target:
         )
         self.requests: list[tuple[str, bytes]] = []
         self.statuses: list[int] = []
+        """What to answer, in order; 0: drip."""
+        self.gone = threading.Event()
         target = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 target.requests.append((self.path, body))
-                self.send_response(target.statuses.pop(0))
-                self.send_header("Location", "https://localhost/elsewhere")
-                self.end_headers()
+                status = target.statuses.pop(0)
+                if status:
+                    self.send_response(status)
+                    self.send_header("Location", "https://localhost/elsewhere")
+                    self.end_headers()
+                else:
+                    self._drip()
+
+            def _drip(self) -> None:
+                """Answer with one byte at a time, for ever."""
+                self.connection.sendall(b"HTTP/1.1")
+                with contextlib.suppress(OSError):
+                    while not target.gone.wait(0.02):
+                        self.connection.sendall(b" ")
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -61,6 +75,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """The sender's list server."""
     made = Target(tmp_path_factory.mktemp("target"))
     yield made
+    made.gone.set()
     made.server.shutdown()
     made.server.server_close()
     made.thread.join()
@@ -118,6 +133,16 @@ def test_private_addresses_are_not_called(target: Target) -> None:
     assert target.requests == []
 
 
+def test_a_target_that_drips_is_left(target: Target) -> None:
+    """One byte now and then keeps no thread: a try has its time, however lively the other side looks."""
+    target.requests.clear()
+    target.statuses = [0] * 3
+    started = time.monotonic()
+    assert outcome(target.url, allowed=local, context=target.client_context, timeout_s=0.3) == "failed"
+    assert time.monotonic() - started < 5
+    assert len(target.requests) == 3
+
+
 @pytest.mark.parametrize("url", ["http://example.com/u", "mailto:u@example.com", "https://", "javascript:1"])
 def test_only_https(url: str) -> None:
     """Nothing but https is called."""
@@ -139,6 +164,16 @@ def test_only_https(url: str) -> None:
         ("fe80::1%eth0", False),
         ("fd00::1", False),
         ("::ffff:127.0.0.1", False),
+        ("::ffff:93.184.215.14", False),
+        ("64:ff9b::5db8:d70e", True),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::a01:203", False),
+        ("2002:7f00:1::1", False),
+        ("2001:0:7f00:1::1", False),
+        ("224.0.0.1", False),
+        ("ff0e::1", False),
+        ("255.255.255.255", False),
+        ("240.0.0.1", False),
     ],
 )
 def test_public(address: str, expected: bool) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
 from postwake.events import EventType, Hit, Who
 from postwake.tokens import Privacy
 from postwake_pixelserver import privacy
+from postwake_pixelserver.day_key import DayKeys
 
 DAY_US = 86_400_000_000
 
@@ -46,21 +50,50 @@ def test_pseudonymous_hashes_address_and_agent() -> None:
     assert (kept.recipient, kept.who, kept.reason) == (2, Who.HUMAN, "browser")
 
 
-def test_pseudonyms_group_a_day_and_no_longer() -> None:
-    """The same network has one pseudonym for a UTC day; another on the next day, and under another key."""
-    first, same, next_day, other_key = (
-        privacy.apply(hit(Privacy.PSEUDONYMOUS, at_us=at_us, client=client), key)
-        for at_us, client, key in [
-            (5 * DAY_US, "198.51.100.7", b"secret"),
-            (6 * DAY_US - 1, "198.51.100.99", b"secret"),
-            (6 * DAY_US, "198.51.100.7", b"secret"),
-            (5 * DAY_US, "198.51.100.7", b"another"),
+def test_pseudonyms_are_the_networks() -> None:
+    """The same network has one pseudonym under one key, whichever its address; another under another key."""
+    first, neighbour, stranger, other_key = (
+        privacy.apply(hit(Privacy.PSEUDONYMOUS, client=client), key)
+        for client, key in [
+            ("198.51.100.7", b"a"),
+            ("198.51.100.99", b"a"),
+            ("198.51.101.7", b"a"),
+            ("198.51.100.7", b"b"),
         ]
     )
-    assert None not in (first, same, next_day, other_key)
-    clients = [kept and kept.client for kept in (first, same, next_day, other_key)]
+    clients = [kept.client for kept in (first, neighbour, stranger, other_key) if kept]
     assert clients[0] == clients[1]
     assert len(set(clients)) == 3
+
+
+def test_day_keys_are_shared_for_a_day_and_then_gone(tmp_path: Path) -> None:
+    """Workers of one server have one random key on a day; on the next another, and nothing is left of the first."""
+    one, two = DayKeys(tmp_path), DayKeys(tmp_path)
+    key = one.of(5 * DAY_US)
+    assert two.of(6 * DAY_US - 1) == key
+    assert len(key) == 32
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    following = two.of(6 * DAY_US)
+    assert following == one.of(6 * DAY_US) != key
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == following
+    assert DayKeys(tmp_path).of(5 * DAY_US) not in (key, following), "a clock set back does not bring it back"
+
+
+def test_day_keys_of_many_workers_at_once(tmp_path: Path) -> None:
+    """Whoever is first decides, also when all come at the same moment."""
+    workers = [DayKeys(tmp_path) for _ in range(32)]
+    with ThreadPoolExecutor(32) as pool:
+        keys = set(pool.map(lambda worker: worker.of(5 * DAY_US), workers))
+    assert len(keys) == 1
+
+
+def test_day_keys_without_a_directory(tmp_path: Path) -> None:
+    """Where nothing can be shared each worker still has a key, its own."""
+    lost = DayKeys(tmp_path / "nowhere")
+    assert lost.of(5 * DAY_US) == lost.of(5 * DAY_US)
+    assert DayKeys().of(5 * DAY_US) != DayKeys().of(5 * DAY_US)
 
 
 def test_anonymous_drops_reader_and_recipient() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
-import random
+import select
 import socket
 import time
 
 import pytest
 
 from postwake.tokens import KeyRing, Purpose, Token
+from postwake_pixelserver import daemon
 
 NOT_FOUND = b"This link is not valid.\n"
 URL = "https://example.com/"
@@ -87,11 +88,61 @@ PATHS = {
     "pixel without suffix": "/o/{}",
     "other case": "/C/{}",
     "CRLF": "/c/%0d%0aLocation:%20https://evil.example/",
+    "CRLF behind a good token": "/c/{}%0d%0aLocation:%20https://evil.example/",
+    "CR LF in two bytes of another code page": "/c/{}%E5%98%8D%E5%98%8ALocation:%20https://evil.example/",
+    "tab": "/c/%09https://evil.example/",
+    "newline in the middle": "/c/htt%0Aps://evil.example/",
+    "address as it is": "/c/https://evil.example/",
+    "address, encoded twice": "/c/https%253A%252F%252Fevil.example%252F",
+    "protocol-relative behind the route": "/c//evil.example/{}",
+    "backslashes behind the route": "/c/%5C%5Cevil.example/{}",
+    "user information": "/c/{}@evil.example",
+    "token as user information": "/c/https:%2F%2F{}@evil.example%2F",
+    "encoded dots and slash": "/c/%2e%2e%2f{}",
+    "dots encoded twice": "/c/%252e%252e/{}",
+    "NUL before": "/c/%00{}",
+    "NUL after": "/c/{}%00.gif",
+    "overlong UTF-8 slash": "/c/%c0%af{}",
+    "full-width solidus": "/c/%EF%BC%8Fevil.example/{}",
+    "pixel's suffix on a link": "/c/{}.gif",
+    "two tokens": "/c/{}/c/{}",
+    "route as a parameter": "/c;/{}",
+    "absolute form of another host": "http://evil.example/c/x",
+    "absolute form with user information": "http://t@evil.example/c/x",
+    "asterisk": "*",
+    "fragment sent": "/c/#{}",
     "wordpress": "/wp-login.php",
 }
 
 
-SAME_PATHS = {"double slash": "//c/{}", "encoded slash": "/c%2F{}", "trailing slash": "/c/{}/"}
+SAME_PATHS = {
+    "double slash": "//c/{}",
+    "encoded slash": "/c%2F{}",
+    "trailing slash": "/c/{}/",
+    "absolute form": "http://t/c/{}",
+    "absolute form of another host": "http://evil.example/c/{}",
+    "parameters behind": "/c/{}?url=https://evil.example/&next=//evil.example",
+}
+LOOKALIKES = {
+    "Cyrillic": "track.ex\u0430mple.com",
+    "as Punycode": "xn--track.exmple-5ng.com",
+    "full-width": "ｔrack.example.com",
+    "with a trailing dot": "track.example.com.",
+    "as user information": "track.example.com@evil.example",
+    "with a port": "track.example.com:80@evil.example",
+}
+
+
+@pytest.mark.parametrize("name", LOOKALIKES.values(), ids=LOOKALIKES)
+def test_a_host_that_looks_like_ours_changes_nothing(guarded, name: str) -> None:
+    """The Host is nothing we look at: the answer is the signed URL, or the same 404, whatever it says."""
+    for token, status in ((guarded.token(Purpose.CLICK, URL), 307), ("x", 404)):
+        head = f"GET /c/{token} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+        raw = guarded.raw(head.encode("utf-8"))
+        if not raw.startswith(b"HTTP/1.1 400 "):  # a Host that is none may be refused, and then nothing else is said
+            assert int(raw.split(b" ", 2)[1]) in (status, 429 if status == 404 else status)
+        assert b"evil" not in raw
+        assert (b"\r\nlocation: " + URL.encode() + b"\r\n" in raw) == (raw.startswith(b"HTTP/1.1 307 "))
 
 
 @pytest.mark.parametrize("path", SAME_PATHS.values(), ids=SAME_PATHS)
@@ -101,6 +152,7 @@ def test_other_spellings_of_a_good_link_lead_where_it_leads(guarded, path: str) 
     raw = guarded.raw(f"GET {target} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
     assert raw.startswith(b"HTTP/1.1 307 ")
     assert b"\r\nlocation: " + URL.encode() + b"\r\n" in raw
+    assert b"evil" not in raw
     assert guarded.get(path.format("x")).status in (404, 429)
 
 
@@ -108,7 +160,7 @@ def test_other_spellings_of_a_good_link_lead_where_it_leads(guarded, path: str) 
 def test_path_tricks_lead_nowhere(guarded, path: str) -> None:
     """No path but the documented ones answers anything but 404, and never with a Location."""
     token = guarded.token(Purpose.CLICK, URL)
-    raw = guarded.raw(f"GET {path.format(token)} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
+    raw = guarded.raw(f"GET {path.format(token, token)} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
     status = int(raw.split(b" ", 2)[1])
     assert status in (400, 404, 429)
     assert b"\nlocation:" not in raw.lower()
@@ -202,20 +254,53 @@ def test_a_body_is_never_waited_for(guarded) -> None:
         assert time.monotonic() - started < 2
 
 
-def test_slow_clients_do_not_keep_others_waiting(guarded) -> None:
-    """Three hundred half-sent requests hold sockets, not threads."""
+SLOW = {
+    "nothing": (b"", b""),
+    "half a line": (b"GET /c/x", b"a"),
+    "a header now and then": (b"GET /c/x HTTP/1.1\r\nHost: t\r\n", b"X: a\r\n"),
+    "half a header": (b"GET /c/x HTTP/1.1\r\nHost: t\r\nX: ", b"a"),
+    "a second request": (b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\nGET /c/", b"a"),
+    "nothing after an answer": (b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n", b""),
+    "a body": (b"POST /u/x HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n", b"a"),
+    "chunks": (b"POST /u/x HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+}
+
+
+@pytest.mark.slow
+def test_slow_clients_keep_nobody_waiting_and_are_cut_off(guarded) -> None:
+    """Three hundred clients that send slowly, in eight ways, hold sockets, not threads, and are cut off in time."""
     slow = []
-    try:
-        for _ in range(300):
-            client = socket.create_connection(("127.0.0.1", guarded.port), timeout=5)
-            client.sendall(b"GET /c/x HTTP/1.1\r\nHost: t\r\nX: ")
-            slow.append(client)
+    for number in range(300):
+        first, drip = list(SLOW.values())[number % len(SLOW)]
+        client = socket.create_connection(("127.0.0.1", guarded.port), timeout=5)
+        client.sendall(first)
+        slow.append((client, drip))
+    opened = time.monotonic()
+    longest_s = 0.0
+    while slow:
+        assert time.monotonic() - opened < 2 * daemon.HEAD_TIMEOUT_MS / 1000, f"{len(slow)} are still there"
         started = time.monotonic()
         assert guarded.get(f"/c/{guarded.token(Purpose.CLICK, URL)}").status == 307
-        assert time.monotonic() - started < 2
-    finally:
-        for client in slow:
-            client.close()
+        longest_s = max(longest_s, time.monotonic() - started)
+        slow = [(client, drip) for client, drip in slow if _is_open(client, drip)]
+        select.select([client for client, _ in slow], [], [], 0.3)
+    assert longest_s < 2
+
+
+def _is_open(client: socket.socket, drip: bytes) -> bool:
+    """Whether the server still listens to *client*, which sends it *drip*; closes it here if not."""
+    try:
+        client.sendall(drip)
+        client.setblocking(False)
+        while client.recv(65536):
+            pass
+    except BlockingIOError:
+        client.settimeout(5)
+        return True
+    except OSError:
+        pass
+    client.close()
+    return False
 
 
 def test_bad_tokens_are_limited_good_ones_never(make_server) -> None:
@@ -227,22 +312,3 @@ def test_bad_tokens_are_limited_good_ones_never(make_server) -> None:
     assert server.get(f"/c/{server.token(Purpose.CLICK, URL)}").status == 307
     assert server.get("/o/x.gif").status == 200
     assert server.get(f"/u/{server.token(Purpose.UNSUBSCRIBE)}").status == 200
-
-
-def test_a_hundred_thousand_mutations(guarded) -> None:
-    """No single-character mutation, insertion or deletion of a token verifies (the ring itself, without the wire)."""
-    ring = guarded.keys
-    good = guarded.token(Purpose.CLICK, URL)
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/%. \0é"
-    chance = random.Random(5)
-    for _ in range(100_000):
-        at = chance.randrange(len(good))
-        kind = chance.random()
-        char = chance.choice(alphabet)
-        if kind < 0.6:
-            mutated = good[:at] + char + good[at + 1 :]
-        elif kind < 0.8:
-            mutated = good[:at] + char + good[at:]
-        else:
-            mutated = good[:at] + good[at + 1 :]
-        assert mutated == good or ring.verify(Purpose.CLICK, mutated) is None

@@ -118,6 +118,29 @@ def test_a_header_cannot_break_out(server) -> None:
         assert len(server.rows(BY_MESSAGE, tracking_id)) == 1
 
 
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        (b"User-Agent: M\xfc\xffller\r\n", (Who.UNKNOWN, "unreadable-agent", "\ufffd")),
+        (b"", (Who.MACHINE, "no-agent", None)),
+        (b"User-Agent: \xe6\x97\xa5\xe6\x9c\xac\r\n", (Who.UNKNOWN, "unreadable-agent", "\ufffd")),
+    ],
+    ids=["Latin-1", "none", "UTF-8"],
+)
+def test_an_agent_that_is_no_text_is_not_no_agent(server, agent: bytes, expected: tuple) -> None:
+    """A name that is not ASCII, which granian keeps to itself, is told apart from none: no machine's for that alone."""
+    tracking_id = os.urandom(16)
+    path = f"/c/{server.token(Purpose.CLICK, 'https://example.com/x', tracking_id=tracking_id)}".encode()
+    raw = server.raw(b"GET %s HTTP/1.1\r\nHost: t\r\n%sConnection: close\r\n\r\n" % (path, agent))
+    assert raw.startswith(b"HTTP/1.1 307 ")
+    stored = server.rows(
+        "SELECT who, reason, user_agent.text FROM event JOIN message ON message.id = event.message"
+        " LEFT JOIN user_agent ON user_agent.id = event.user_agent WHERE tracking_id = ?",
+        tracking_id,
+    )
+    assert stored == [expected]
+
+
 METHODS = ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "BREW"]
 
 

@@ -71,7 +71,7 @@ def parse_by_grammar(template: str) -> Reply:
 
 # --- terminals -------------------------------------------------------------------------------------------------------
 
-_CODE = r"[2-5][0-5]\d"
+_CODE = r"(?:[2-5][0-5]\d|57\d)"  # 57x is nobody's standard, and some servers' custom
 _DSN = r"[245]\.\d{1,3}\.\d{1,4}(?![\d.])"
 _STAGE_TAIL = r"\(in reply to (?P<stage>.{2,40}?)(?: command)?\)"
 
@@ -135,7 +135,12 @@ _said = _ironport | _greeting_reply | _server_reply | _dsn_only | (_text + _in_r
 
 # --- Postfix's own words ---------------------------------------------------------------------------------------------
 
-_postfix_said = pp.Suppress(_phrase(r"host(?= \S+ said:)")) + _host + pp.Suppress(_phrase(r"said:")) + _said
+_postfix_said = (
+    pp.Suppress(_phrase(r"(?:host|SASL (?:\[CACHED\] )?authentication failed; server)(?= \S+ said:)"))
+    + _host
+    + pp.Suppress(_phrase(r"said:"))
+    + _said
+)
 _postfix_refused = (
     pp.Suppress(pp.Optional(_phrase(r"host|connect to")))
     + _host
@@ -255,13 +260,13 @@ def _fast(template: str) -> Reply | None:
 
 # --- from tokens to a reply ------------------------------------------------------------------------------------------
 
-_ESCAPED_BREAK = re.compile(r"\\n|\\r|[\x00-\x20\x7f]+")
+_ESCAPED_BREAK = re.compile(r"\\n|\\r|#012(?=[2-5]\d\d[- ])|[\x00-\x20\x7f]+")
 _SPACES = re.compile(r" {2,}")
 _DSN_SOMEWHERE = re.compile(rf"(?<![\d.\w])({_DSN})")
 
 
 def _tidy(text: str) -> str:
-    """One line: Exim writes the line breaks of a reply as a backslash and an n, Postfix as spaces."""
+    """One line: Exim writes the line breaks of a reply as a backslash and an n, rsyslog as #012, Postfix as spaces."""
     return _SPACES.sub(" ", _ESCAPED_BREAK.sub(" ", text)).strip(' "')
 
 
@@ -274,6 +279,8 @@ def _reply(template: str, tokens: dict[str, str]) -> Reply:
     code, dsn = tokens.get("code"), tokens.get("dsn")
     message = _tidy(tokens.get("message") or "")
     if code and (tokens.get("separator") == "-" or f" {code}-" in message):
+        if not dsn and (later := re.search(rf" {code}[- ]#?({_DSN})", message)) is not None:
+            dsn = later.group(1)
         message = _unfold(message, code).strip(" \"'")
     heading = tokens.get("heading")
     if heading:

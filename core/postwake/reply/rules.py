@@ -283,7 +283,7 @@ def _pattern(table: Mapping[str, Any], name: str, where: str, problems: list[str
         return None
     try:
         return re.compile(value, re.IGNORECASE)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         problems.append(f"{where}: {name} is not a regular expression: {error}")
         return None
 
@@ -354,7 +354,7 @@ def _literals(branch: str) -> tuple[str, list[str]]:
         elif len(atom) == 1 and atom not in ".^$+?*{}" and atom.isascii():
             literal = atom.lower()
         elif atom[0] == "(" and not optional and (atom[1] != "?" or atom.startswith("(?:")):
-            groups.append(atom.removeprefix("(?:").removeprefix("(")[:-1])
+            groups.append(atom[3 if atom.startswith("(?:") else 1 : -1])
         if literal and not optional:
             run += literal
         else:

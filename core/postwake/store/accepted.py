@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 
 from postwake.events import Accepted, Direction, EventType, Requeued, State
 from postwake.store.counting import (
@@ -15,7 +16,7 @@ from postwake.store.counting import (
     recount_message,
 )
 from postwake.store.hits import domain_of_reader
-from postwake.store.schema import DAY_US
+from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
 _NEAR_US = 3_600_000_000
@@ -83,7 +84,8 @@ def _insert(transaction: Transaction, event: Accepted) -> None:
     _insert_queue(transaction, event, message)
     count_event(transaction.rollup, event.at_us, kind.label, cohort)
     count_message(transaction.rollup, cohort)
-    for recipient in _add_deliveries(transaction, message, event):
+    for index, recipient in _numbered(event.recipients):
+        _insert_delivery(transaction, message, event, index, recipient)
         count_delivery(transaction.rollup, cohort, recipient, State.QUEUED)
 
 
@@ -160,17 +162,17 @@ def _insert_queue(transaction: Transaction, event: Accepted, message: int) -> No
 
 def _met_by_log(transaction: Transaction, event: Accepted) -> int | None:
     """Return the message that the log parser made because this event was late (it waited in the spool)."""
-    day = event.at_us // DAY_US
+    hour = event.at_us // HOUR_US
     row = transaction.execute(
-        "SELECT id FROM message WHERE at_us / 86400000000 IN (?, ?, ?) AND queue_id = ? AND tracking_id IS NULL"
+        "SELECT id FROM message WHERE at_us / 3600000000 IN (?, ?, ?) AND queue_id = ? AND tracking_id IS NULL"
         " AND merged_into IS NULL AND abs(at_us - ?) < ? ORDER BY abs(at_us - ?) LIMIT 1",
-        (day - 1, day, day + 1, event.queue_id, event.at_us, _NEAR_US, event.at_us),
+        (hour - 1, hour, hour + 1, event.queue_id, event.at_us, _NEAR_US, event.at_us),
     ).fetchone()
     return None if row is None else int(row[0])
 
 
-def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> list[str]:
-    """Insert the deliveries that are not there yet, number those that are; return the recipients of the new ones."""
+def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> None:
+    """Insert the deliveries that are not there yet, number those that are."""
     known: dict[str, list[int]] = {}
     for recipient, original, delivery in transaction.execute(
         "SELECT recipient, original_recipient, id FROM delivery WHERE message = ?", (message,)
@@ -178,23 +180,30 @@ def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> 
         known.setdefault((original or recipient).lower(), []).append(delivery)
         if original:
             known.setdefault(recipient.lower(), [delivery])
-    new = []
-    seen: set[str] = set()
-    for index, recipient in enumerate(event.recipients, 1):
-        key = recipient.lower()
-        if key in seen:  # the MTA delivers to a repeated recipient once
-            continue
-        seen.add(key)
-        if key in known:
+    for index, recipient in _numbered(event.recipients):
+        rows = known.get(recipient.lower())
+        if rows is None:
+            _insert_delivery(transaction, message, event, index, recipient)
+        else:
             # All that an alias led to belong to the recipient that was asked for.
-            transaction.executemany("UPDATE delivery SET idx = ? WHERE id = ?", [(index, row) for row in known[key]])
-            continue
-        transaction.execute(
-            "INSERT INTO delivery (message, recipient, idx, state, at_us) VALUES (?, ?, ?, ?, ?)",
-            (message, recipient, index, State.QUEUED, event.at_us),
-        )
-        new.append(recipient)
-    return new
+            transaction.executemany("UPDATE delivery SET idx = ? WHERE id = ?", [(index, row) for row in rows])
+
+
+def _numbered(recipients: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield *recipients* with their numbers, each once: the MTA delivers to a repeated recipient once."""
+    seen: set[str] = set()
+    for index, recipient in enumerate(recipients, 1):
+        key = recipient.lower()
+        if key not in seen:
+            seen.add(key)
+            yield index, recipient
+
+
+def _insert_delivery(transaction: Transaction, message: int, event: Accepted, index: int, recipient: str) -> None:
+    transaction.execute(
+        "INSERT INTO delivery (message, recipient, idx, state, at_us) VALUES (?, ?, ?, ?, ?)",
+        (message, recipient, index, State.QUEUED, event.at_us),
+    )
 
 
 def _row(event: Accepted) -> tuple[object, ...]:

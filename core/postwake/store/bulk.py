@@ -92,13 +92,19 @@ class Bulk:
         self.messages.append(row)
         return row
 
-    def new_delivery(self, message: MessageRow, recipient: str, at_us: int) -> DeliveryRow:
-        """Return a new delivery of *message*, entered under its recipient; it is counted when it is written."""
-        row = DeliveryRow(self.next_delivery, message, recipient, at_us=at_us)
-        row.domain = domain_of(recipient)
-        self.next_delivery += 1
+    def new_delivery(
+        self, message: MessageRow, recipient: str, at_us: int, key: str = "", domain: str | None = None
+    ) -> DeliveryRow:
+        """Return a new delivery of *message*, entered under its recipient; it is counted when it is written.
+
+        *key* and *domain* are the recipient in lower case and its domain, where the caller has them already.
+        """
+        number = self.next_delivery
+        self.next_delivery = number + 1
+        row = DeliveryRow(number, message, recipient, at_us=at_us)
+        row.domain = domain_of(recipient) if domain is None else domain
         self.deliveries.append(row)
-        message.deliveries[recipient.lower()] = row
+        message.deliveries[key or recipient.lower()] = row
         return row
 
     def uncount(self, delivery: DeliveryRow) -> None:
@@ -130,6 +136,12 @@ class Bulk:
 
     def touch(self, delivery: DeliveryRow) -> None:
         """Note that a delivery that is in the table has changed."""
+        if delivery.stored:
+            self.changed[delivery.id] = delivery
+
+    def set_state(self, delivery: DeliveryRow, state: State) -> None:
+        """Note what *delivery* has come to."""
+        delivery.state = state
         if delivery.stored:
             self.changed[delivery.id] = delivery
 

@@ -53,8 +53,11 @@ def open_writer(path: Path, *, busy_timeout_ms: int = 5000, synchronous: Synchro
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """Open *path* read-only; the same errors as :func:`open_writer`. Rows come as :class:`sqlite3.Row`."""
+def open_reader(path: Path, *, older: bool = False) -> sqlite3.Connection:
+    """Open *path* read-only; the same errors as :func:`open_writer`. Rows come as :class:`sqlite3.Row`.
+
+    *older* lets a store of an earlier release pass: for copying it, not for reading its rows.
+    """
     try:
         connection = sqlite3.connect(_uri(path, "ro"), uri=True, timeout=5, isolation_level=None)
     except sqlite3.DatabaseError as error:
@@ -62,7 +65,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA query_only = 1")
-        check_schema(connection, path)
+        check_schema(connection, path, older=older)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise _refused(path, error) from None
@@ -92,14 +95,14 @@ def migrate_file(path: Path) -> list[str]:
         raise _refused(path, error) from None
 
 
-def check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise :class:`ConfigError` unless the file's schema is exactly ours."""
+def check_schema(connection: sqlite3.Connection, path: Path, *, older: bool = False) -> None:
+    """Raise :class:`ConfigError` unless the file's schema is exactly ours, or *older* and that may be."""
     found = schema.found_version(connection)
     if schema.is_foreign(connection):
         raise ConfigError(_foreign(path))
     if found > schema.version():
         raise ConfigError(_newer(path, found))
-    if found < schema.version():
+    if found < schema.version() and not older:
         raise ConfigError(f"{path}: schema version {found}: expected {schema.version()}; run `postwake db migrate`")
 
 

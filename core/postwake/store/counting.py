@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from postwake.events import Direction, EventType, State, Who
-from postwake.store.rollup import Rollup
+from postwake.store.rollup import MailKey, Rollup
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
@@ -46,14 +46,35 @@ def count_cohort(
     _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient_domain or "", n)
 
 
+def event_key(at_us: int, measure: str, cohort: Cohort | None, recipient: str = "") -> MailKey:
+    """Return under what :func:`count_event` counts: for who counts many at once (:attr:`Rollup.counted`)."""
+    return _key("event", at_us, measure, cohort, domain_of(recipient) if recipient else "")
+
+
 def _count(
     rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient_domain: str, n: int
 ) -> None:
+    rollup.mail[_key(basis, at_us, measure, cohort, recipient_domain)] += n
+
+
+def _key(basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient_domain: str) -> MailKey:
     if cohort is None:
-        rollup.mail[basis, at_us // HOUR_US, measure, False, "", "", recipient_domain] += n
-    else:
-        inbound = cohort.direction is Direction.INBOUND
-        rollup.mail[basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain] += n
+        return basis, at_us // HOUR_US, measure, False, "", "", recipient_domain
+    inbound = cohort.direction is Direction.INBOUND
+    return basis, at_us // HOUR_US, measure, inbound, cohort.domain, cohort.tag, recipient_domain
+
+
+ENGAGED = {
+    "opened_human": "opens_human + clicks_human > 0",  # a human click implies an open
+    "opened_possible": "opens_human + opens_unknown + clicks_human + clicks_unknown > 0",  # not only machines
+    "opened_any": "opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0",
+    "clicked_human": "clicks_human > 0",
+    "clicked_possible": "clicks_human + clicks_unknown > 0",
+    "clicked_any": "clicks_human + clicks_machine + clicks_unknown > 0",
+    "unsubscribed": "unsubscribed_us IS NOT NULL",
+    "complained": "complained_us IS NOT NULL",
+}
+"""What is counted of a reader, once, and when a row of ``engagement`` makes it true."""
 
 
 def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:
@@ -78,15 +99,12 @@ def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None
         "SELECT recipient, state FROM delivery WHERE message = ?", (cohort.message,)
     ):
         count_delivery(rollup, cohort, recipient, State(state), sign)
+    sums = ", ".join(f"sum({condition})" for condition in ENGAGED.values())
     engaged = transaction.execute(
-        "SELECT domain, sum(opens_human + clicks_human > 0), sum(opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0),"
-        " sum(clicks_human > 0), sum(clicks_human + clicks_machine + clicks_unknown > 0),"
-        " sum(unsubscribed_us IS NOT NULL), sum(complained_us IS NOT NULL) FROM engagement WHERE message = ? GROUP BY domain",
-        (cohort.message,),
+        f"SELECT domain, {sums} FROM engagement WHERE message = ? GROUP BY domain", (cohort.message,)
     ).fetchall()
-    measures = ("opened_human", "opened_any", "clicked_human", "clicked_any", "unsubscribed", "complained")
     for domain, *counts in engaged:
-        for measure, n in zip(measures, counts, strict=True):
+        for measure, n in zip(ENGAGED, counts, strict=True):
             if n:
                 count_cohort(rollup, measure, cohort, recipient_domain=domain, n=sign * n)
 

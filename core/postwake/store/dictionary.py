@@ -63,6 +63,7 @@ _WORD = r"(?=[^\s\d]{0,256}\d)(?![245]\.\d{1,3}\.\d{1,3}\b)[^\s]{7,}"
 _VARIABLE = re.compile(rf"(?<![^\s(\[<=]){_WORD}")
 """A word of seven characters or more with a digit in it: a queue ID, a time, an address. Not an enhanced code."""
 _VARIABLE_WORD = re.compile(_WORD)
+_LONG = re.compile(r"\S{7,}")
 
 
 def is_variable(word: str) -> bool:
@@ -78,11 +79,19 @@ def cut_variable(text: str) -> tuple[str, str | None]:
     """
     if "{}" in text:
         return text, None
-    found = list(_VARIABLE.finditer(text))
-    if not found:
+    start = end = -1
+    for word in _LONG.finditer(text):  # three times as quick as trying at every letter
+        found = _VARIABLE.search(text, *word.span())
+        if found is not None:
+            if start < 0:
+                start = found.start()
+            end = found.end()
+    if start < 0:
         return text, None
-    start, end = found[0].start(), found[-1].end()
     return f"{text[:start]}{{}}{text[end:]}", text[start:end]
+
+
+ReplyKey = tuple[str, "int | None", "str | None", "str | None", "str | None"]
 
 
 class ReplyDictionary:
@@ -91,9 +100,11 @@ class ReplyDictionary:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Start with an empty cache."""
         self._connection = connection
-        self._cache: dict[tuple[str, int | None, str | None, str | None, str | None], int] = {}
-        self.generation = 0
-        """Grows whenever numbers that were given out may not be in the table any more."""
+        self._cache: dict[ReplyKey, int] = {}
+
+    def cached(self, key: ReplyKey) -> int | None:
+        """Return the number of the reply with that text, code, enhanced code, rule and provider, if it was asked lately."""
+        return self._cache.get(key)
 
     def id(self, reply: StoredReply) -> int:
         """Return the number of *reply*, entering it if it is new."""
@@ -110,7 +121,6 @@ class ReplyDictionary:
     def forget(self) -> None:
         """Empty the cache."""
         self._cache.clear()
-        self.generation += 1
 
     def _look_up(self, reply: StoredReply) -> int:
         key = (reply.text, reply.code or 0, reply.dsn or "", reply.rule or "", reply.provider or "")

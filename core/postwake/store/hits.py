@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 from postwake.events import Direction, EventType, Hit, State, Who
-from postwake.store.counting import Cohort, count_cohort, count_event, domain_shared, load_cohort
+from postwake.store.counting import ENGAGED, Cohort, count_cohort, count_event, domain_shared, load_cohort
 from postwake.store.transaction import Transaction
 from postwake.tracking_id import made_at_us
 
@@ -18,15 +18,8 @@ _COUNTER = {
     (EventType.CLICKED, Who.MACHINE): "clicks_machine",
     (EventType.CLICKED, Who.UNKNOWN): "clicks_unknown",
 }
-_ENGAGED = {
-    "opened_human": "opens_human + clicks_human > 0",  # a human click implies an open
-    "opened_any": "opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0",
-    "clicked_human": "clicks_human > 0",
-    "clicked_any": "clicks_human + clicks_machine + clicks_unknown > 0",
-    "unsubscribed": "unsubscribed_us IS NOT NULL",
-}
 _SELECT_ENGAGED = (
-    f"SELECT domain, {', '.join(_ENGAGED.values())} FROM engagement WHERE message = ? AND recipient_idx = ?"
+    f"SELECT domain, {', '.join(ENGAGED.values())} FROM engagement WHERE message = ? AND recipient_idx = ?"
 )
 
 
@@ -102,10 +95,10 @@ def relabel(transaction: Transaction, event: int, who: Who, reason: str, at_us: 
 def with_engagement(transaction: Transaction, cohort: Cohort, recipient: int, change: Callable[[], object]) -> None:
     """Run *change* on the engagement row and count in the cohort what it made true or untrue."""
     key = (cohort.message, recipient)
-    before = transaction.execute(_SELECT_ENGAGED, key).fetchone() or (None,) + (0,) * len(_ENGAGED)
+    before = transaction.execute(_SELECT_ENGAGED, key).fetchone() or (None,) + (0,) * len(ENGAGED)
     change()
     domain, *after = transaction.execute(_SELECT_ENGAGED, key).fetchone()
-    for measure, was, is_now in zip(_ENGAGED, before[1:], after, strict=True):
+    for measure, was, is_now in zip(ENGAGED, before[1:], after, strict=True):
         if was != is_now:
             count_cohort(transaction.rollup, measure, cohort, recipient_domain=domain, n=is_now - was)
 
@@ -176,11 +169,23 @@ def find_or_make_message(transaction: Transaction, hit: Hit) -> int | None:
     return message
 
 
-def delivered_at_us(connection: sqlite3.Connection, tracking_id: bytes, recipient: int) -> int | None:
-    """Return when the remote server took the message (for *recipient*, or the first of all), or None."""
-    row = connection.execute(
-        "SELECT min(delivery.last_attempt_us) FROM message JOIN delivery ON delivery.message = message.id"
-        " WHERE message.tracking_id = ? AND delivery.state = ? AND (? = 0 OR delivery.idx = ?)",
-        (tracking_id, State.SENT, recipient, recipient),
-    ).fetchone()
-    return None if row is None else row[0]
+def delivered_at_us(connection: sqlite3.Connection, message: int, recipient: int) -> int | None:
+    """Return since when *recipient* of *message* (0: the first of all) may have had it; None before any 250.
+
+    An attempt that broke off after the end of the data counts: the other side may have kept what it got (RFC 5321
+    section 4.5.3.2.6), and its reader has it while our server tries again. Postfix's words for it are "while sending
+    end of data -- message may be sent more than once", Exim's "in response to end of data" and "after end of data".
+    """
+    taken = connection.execute(
+        "SELECT min(last_attempt_us) FROM delivery WHERE message = ? AND state = ? AND (? = 0 OR idx = ?)",
+        (message, State.SENT, recipient, recipient),
+    ).fetchone()[0]
+    if taken is None:
+        return None
+    broken = connection.execute(
+        "SELECT min(event.at_us) FROM event JOIN reply ON reply.id = event.reply"
+        " LEFT JOIN delivery ON delivery.id = event.delivery WHERE event.message = ? AND event.type = ? AND"
+        " reply.code IS NULL AND reply.text LIKE '%end of data%' AND (? = 0 OR delivery.idx = ?)",
+        (message, EventType.DEFERRED, recipient, recipient),
+    ).fetchone()[0]
+    return int(taken if broken is None else min(taken, broken))

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from postwake.errors import CannotCreateError, DataError
-from postwake.store.connection import open_reader, open_writer
+from postwake.store import schema
+from postwake.store.connection import migrate_file, open_reader, open_writer
 
 BACKUP_PAGES = 2048
 """Pages copied between two looks at the progress: 8 MiB."""
@@ -32,6 +33,22 @@ class Backup(NamedTuple):
     size_bytes: int
 
 
+def migrate(store: Path, *, keep_old: bool = True) -> tuple[list[str], Backup | None]:
+    """Make or migrate the store; return the names of the migrations applied, and the copy of an older one that is kept.
+
+    The copy stands beside the store and is never replaced by a later state of it: ``postwake.db.schema-1``. Errors are
+    those of :func:`backup` and :func:`.connection.migrate_file`; whichever comes, the old store is as it was.
+    """
+    kept = None
+    if keep_old and store.exists():
+        with contextlib.closing(open_reader(store, older=True)) as connection:
+            found = schema.found_version(connection)
+        copy = store.with_name(f"{store.name}.schema-{found}")
+        if 0 < found < schema.version() and not copy.exists():
+            kept = backup(store, copy)
+    return migrate_file(store), kept
+
+
 def backup(store: Path, target: Path, *, progress: Callable[[int, int], None] | None = None) -> Backup:
     """Copy the store at *store* to *target*, which is replaced in one rename once its copy has been checked.
 
@@ -40,9 +57,9 @@ def backup(store: Path, target: Path, *, progress: Callable[[int, int], None] | 
     included; :class:`DataError` when what was copied does not pass SQLite's quick check: an existing *target* stays.
     """
     target = target.absolute()
-    with contextlib.closing(open_reader(store)) as source:
+    with contextlib.closing(open_reader(store, older=True)) as source:
         source.execute("BEGIN")
-        source.execute("SELECT count(*) FROM meta").fetchone()  # from here on the source is one moment
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on the source is one moment
         try:
             descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         except OSError as error:

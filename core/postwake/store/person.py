@@ -11,6 +11,7 @@ Hits that are, or (in mail that several recipients share) may be, the person's l
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import mmap
@@ -265,13 +266,46 @@ def _holds(path: Path, address: Address) -> bool:
     return False
 
 
-def export(path: Path, text: str) -> dict[str, Any]:
+def in_spool(path: Path, spool_dir: Path, text: str) -> dict[str, list[str]]:
+    """Return the lines that are about the person with address *text*, by file of *spool_dir*, ``.bad`` ones included.
+
+    Those that name the address, and hits on messages that the store at *path* knows were theirs.
+    """
+    address = Address(text)
+    with contextlib.closing(open_reader(path)) as reader:
+        hers = {
+            (base64.b64encode(tracking_id).decode("ascii"), recipient)
+            for _, message, index, _ in _deliveries(reader, address)
+            for (tracking_id,) in reader.execute("SELECT tracking_id FROM message WHERE id = ?", (message,))
+            if tracking_id is not None
+            for recipient in (0, index)
+        }
+    found: dict[str, list[str]] = {}
+    for file in sorted(spool_dir.glob("*")) if spool_dir.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # replayed in this moment
+            for line in file.read_text("ascii", "replace").splitlines():
+                if address.is_in(line) or _hit_key(line) in hers:
+                    found.setdefault(file.name, []).append(line)
+    return found
+
+
+def _hit_key(line: str) -> tuple[str, int] | None:
+    try:
+        event = json.loads(line)
+        return (event["tracking_id"], event["recipient"]) if event["kind"] == "hit" else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def export(path: Path, text: str, spool_dir: Path | None = None) -> dict[str, Any]:
     """Return everything the store at *path* holds about the person with address *text*, as one JSON document.
 
     Deliveries to the address with their messages; what happened to them, hits with the reader's address and agent
-    included (of mail with one body for several recipients: every hit, for it may be theirs); and each other row that
-    names the address. Other recipients' addresses are not in it, except within texts that name both.
+    included (of mail with one body for several recipients: every hit, for it may be theirs); each other row that names
+    the address; and what waits in *spool_dir*. Other recipients' addresses are not in it, except within texts that name
+    both.
     """
+    spooled = in_spool(path, spool_dir, text) if spool_dir is not None else {}
     address = Address(text)
     with contextlib.closing(open_reader(path)) as reader:
         reader.execute("BEGIN")  # one moment
@@ -284,6 +318,7 @@ def export(path: Path, text: str) -> dict[str, Any]:
                 for table in _tables(reader)
                 if table.name != "delivery" and (rows := [naming for _, naming in _mentions(reader, table, address)])
             },
+            "spool": spooled,
         }
 
 

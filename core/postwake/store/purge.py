@@ -29,8 +29,8 @@ from pathlib import Path
 from postwake.config import Retention
 from postwake.store.accepted import MERGES
 from postwake.store.connection import WriteLock, open_reader, open_writer
-from postwake.store.queries import _days
-from postwake.store.schema import DAY_US
+from postwake.store.queries import _hours
+from postwake.store.schema import DAY_US, HOUR_US
 from postwake.store.transaction import SWEPT, Transaction, Transactions
 
 TARGET_S = 0.015
@@ -148,12 +148,12 @@ OR (EXISTS (SELECT 1 FROM queue WHERE queue.message = family.id)
 
 
 def _old_messages(reader: sqlite3.Connection, before_us: int) -> Iterator[list[int]]:
-    """Yield, a day at a time, the messages of before *before_us* that are not part of another."""
-    for day in list(_days(reader, "message", "message_queue_id")):
-        if day <= before_us // DAY_US:
+    """Yield, an hour at a time, the messages of before *before_us* that are not part of another."""
+    for hour in list(_hours(reader, "message", "message_queue_id")):
+        if hour <= before_us // HOUR_US:
             rows = reader.execute(
-                "SELECT id FROM message INDEXED BY message_queue_id WHERE at_us / 86400000000 = ? AND at_us < ? AND merged_into IS NULL",
-                (day, before_us),
+                "SELECT id FROM message INDEXED BY message_queue_id WHERE at_us / 3600000000 = ? AND at_us < ? AND merged_into IS NULL",
+                (hour, before_us),
             ).fetchall()
             yield [row[0] for row in rows]
 
@@ -297,11 +297,11 @@ class _Work:
 
     def parents(self, before_us: int) -> None:
         """Take away the mention of a purged message from the bounces that it caused."""
-        day = before_us // DAY_US
+        hour = before_us // HOUR_US
         rows = self._reader.execute(
-            "SELECT id FROM message INDEXED BY message_queue_id WHERE at_us / 86400000000 BETWEEN ? AND ?"
+            "SELECT id FROM message INDEXED BY message_queue_id WHERE at_us / 3600000000 BETWEEN ? AND ?"
             " AND parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM message AS there WHERE there.id = message.parent)",
-            (day - PARENT_DAYS, day + PARENT_DAYS),
+            (hour - 24 * PARENT_DAYS, hour + 24 * PARENT_DAYS),
         ).fetchall()
         for batch in self._batches([row[0] for row in rows]):
             with self._transaction() as transaction:

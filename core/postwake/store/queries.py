@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from postwake.events import EventType, State
+from postwake.store.counting import ENGAGED
 from postwake.store.schema import DAY_US
 from postwake.tracking_id import parse_tracking_id
 
@@ -30,11 +31,11 @@ def find_messages(connection: sqlite3.Connection, what: str, limit: int = 20) ->
     bare = what.strip("<>")
     found = [*_probe(connection, "queue_id", what, limit), *_probe(connection, "message_id", bare, limit)]
     if "@" in bare and not found:
-        for day in _days(connection, "delivery", "delivery_recipient"):
+        for hour in _hours(connection, "delivery", "delivery_recipient"):
             named = connection.execute(
-                "SELECT DISTINCT message FROM delivery WHERE at_us / 86400000000 = ? AND recipient = ? COLLATE NOCASE"
+                "SELECT DISTINCT message FROM delivery WHERE at_us / 3600000000 = ? AND recipient = ? COLLATE NOCASE"
                 " ORDER BY message DESC LIMIT ?",
-                (day, bare, limit),
+                (hour, bare, limit),
             )
             found += [row[0] for row in named]
             if len(found) >= limit:
@@ -43,12 +44,12 @@ def find_messages(connection: sqlite3.Connection, what: str, limit: int = 20) ->
 
 
 def _probe(connection: sqlite3.Connection, column: str, value: str, limit: int) -> list[int]:
-    # One look a day: the index begins with it (see the schema), newest first.
+    # One look an hour: the index begins with it (see the schema), newest first.
     found: list[int] = []
-    for day in _days(connection, "message", f"message_{column}"):
+    for hour in _hours(connection, "message", f"message_{column}"):
         rows = connection.execute(
-            f"SELECT id FROM message WHERE at_us / 86400000000 = ? AND {column} = ? AND {column} IS NOT NULL ORDER BY id DESC LIMIT ?",
-            (day, value, limit),
+            f"SELECT id FROM message WHERE at_us / 3600000000 = ? AND {column} = ? AND {column} IS NOT NULL ORDER BY id DESC LIMIT ?",
+            (hour, value, limit),
         )
         found += [row[0] for row in rows]
         if len(found) >= limit:
@@ -56,17 +57,17 @@ def _probe(connection: sqlite3.Connection, column: str, value: str, limit: int) 
     return found
 
 
-def _days(connection: sqlite3.Connection, table: str, index: str) -> Iterator[int]:
-    """Yield the days that *table* has rows of, newest first, in one step of its index each.
+def _hours(connection: sqlite3.Connection, table: str, index: str) -> Iterator[int]:
+    """Yield the hours that *table* has rows of, newest first, in one step of its index each.
 
-    Not a range from the first to the last: one line with a wild year in it would make that a million days long.
+    Not a range from the first to the last: one line with a wild year in it would make that millions of hours long.
     """
     condition = " AND message_id IS NOT NULL" if index == "message_message_id" else ""
     before = 2**62
     while True:
         row = connection.execute(
-            f"SELECT at_us / 86400000000 FROM {table} INDEXED BY {index} WHERE at_us / 86400000000 < ?{condition}"
-            " ORDER BY at_us / 86400000000 DESC LIMIT 1",
+            f"SELECT at_us / 3600000000 FROM {table} INDEXED BY {index} WHERE at_us / 3600000000 < ?{condition}"
+            " ORDER BY at_us / 3600000000 DESC LIMIT 1",
             (before,),
         ).fetchone()
         if row is None:
@@ -107,12 +108,29 @@ def deliveries(connection: sqlite3.Connection, number: int) -> list[Row]:
 
 
 def timeline(connection: sqlite3.Connection, number: int) -> list[Row]:
-    """Return every event of message *number*, oldest first, those of its other queue IDs included."""
+    """Return every event of message *number*, oldest first, those of its other queue IDs included.
+
+    A hit whose verdict was changed has the first one, too: ``who_first``, ``reason_first``.
+    """
     rows = connection.execute(
-        "SELECT * FROM events WHERE message = ?1 OR message IN (SELECT id FROM message WHERE merged_into = ?1) ORDER BY at_us, id",
+        "SELECT events.*, who.name AS who_first, reason_before AS reason_first FROM events"
+        " LEFT JOIN relabel ON relabel.id = (SELECT min(id) FROM relabel WHERE event = events.id)"
+        " LEFT JOIN who ON who.id = who_before WHERE events.message = ?1 OR"
+        " events.message IN (SELECT id FROM message WHERE merged_into = ?1) ORDER BY events.at_us, events.id",
         (number,),
     )
     return [_event(row) for row in rows]
+
+
+def engagement(connection: sqlite3.Connection, number: int) -> list[Row]:
+    """Return what readers of message *number* did, by recipient (None: of a body that several share), as judged so far."""
+    rows = connection.execute(
+        "SELECT delivery.recipient, opens_human, opens_unknown, opens_machine, clicks_human, clicks_unknown, clicks_machine"
+        " FROM engagement LEFT JOIN delivery ON delivery.message = engagement.message AND idx = recipient_idx AND idx > 0"
+        " WHERE engagement.message = ? ORDER BY recipient_idx",
+        (number,),
+    )
+    return [dict(row) for row in rows]
 
 
 def events(
@@ -155,7 +173,8 @@ class Report:
     recipients: int = 0
     states: dict[str, int] = field(default_factory=dict)
     engaged: dict[str, int] = field(default_factory=dict)
-    """Deliveries (shared messages count once) by what a reader did: opened_human, opened_any, clicked_…, unsubscribed."""
+    """Deliveries (shared messages count once) by what a reader did: opened_human, opened_possible (human or unknown),
+    opened_any (machines, too), clicked_…, unsubscribed."""
     hits: dict[str, int] = field(default_factory=dict)
     """Every open and click by who made it, in the period."""
     attempts: dict[str, int] = field(default_factory=dict)
@@ -186,7 +205,6 @@ class Report:
 
 
 _STATES = tuple(state.label for state in State)
-_ENGAGED = ("opened_human", "opened_any", "clicked_human", "clicked_any", "unsubscribed", "complained")
 _ATTEMPTS = ("sent", "deferred", "bounced", "expired")
 
 
@@ -229,7 +247,7 @@ def _add(found: Report, basis: str, measure: str, n: int) -> None:
             found.messages += n
         elif measure in _STATES:
             found.states[measure] = found.states.get(measure, 0) + n
-        elif measure in _ENGAGED:
+        elif measure in ENGAGED:
             found.engaged[measure] = found.engaged.get(measure, 0) + n
     elif "." in measure:
         found.hits[measure] = found.hits.get(measure, 0) + n

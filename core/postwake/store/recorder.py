@@ -75,8 +75,10 @@ class Recorder:
 
     def spool_events(self, events: Sequence[Event]) -> None:
         """Put *events* into the spool and return when they are safe; :class:`StoreUnavailableError` if it cannot."""
-        self.spool.append(events)
-        self._attention.set()
+        try:
+            self.spool.append(events)
+        finally:
+            self._attention.set()  # also if there is no room for it: the store may be back before the next event comes
 
     def close(self) -> None:
         """Commit what waits and stop; what is in the spool stays for the next process."""

@@ -15,7 +15,6 @@ and ``inbound``, where mail that comes in is counted and nowhere else.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 
@@ -24,13 +23,17 @@ from postwake.store.schema import DAY_US, HOUR_US
 Key = tuple[str, str, int, str, str]
 MailKey = tuple[str, int, str, bool, str, str, str]
 
-# All rows in one statement, as one JSON array: as fast as executemany, and in a server whose other threads want the
-# interpreter's lock, which each row of an executemany gives up and waits for, much faster.
-_UPSERT = f"""
-INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n)
-SELECT {", ".join(f"json_extract(value, '$[{number}]')" for number in range(7))} FROM json_each(?) WHERE true
-ON CONFLICT DO UPDATE SET n = n + excluded.n
-"""
+_COLUMNS = 7
+_ROWS_AT_ONCE = (512, 64, 16, 4, 1)
+"""Not executemany: in a server whose other threads want the interpreter's lock, each row would give it up and wait for it.
+Few sizes, so that the connection keeps their statements prepared; 512 rows of seven values stay under SQLite's old limit
+of 32,766 a statement."""
+_UPSERTS = {
+    rows: "INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n) VALUES "
+    + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)
+    + " ON CONFLICT DO UPDATE SET n = n + excluded.n"
+    for rows in _ROWS_AT_ONCE
+}
 
 
 class Rollup:
@@ -49,6 +52,11 @@ class Rollup:
         """Count *n* of *measure* at *at_us* under one dimension's key."""
         self._cells[basis, dimension, at_us // HOUR_US, key, measure] += n
 
+    def gather(self) -> None:
+        """Add up what was counted one by one, which takes memory each."""
+        self.mail.update(self.counted)
+        self.counted.clear()
+
     def merge(self, other: Rollup) -> None:
         """Add what *other* counted."""
         self._cells.update(other._cells)
@@ -66,20 +74,21 @@ class Rollup:
         for (basis, dimension, hour, key, measure), n in self._cells.items():
             by_day[basis, dimension, hour // hours_a_day, key, measure] += n
             by_all[basis, dimension, 0, key, measure] += n
-        rows = [
-            (basis, span, dimension, start * unit_us, key, measure, n)
-            for span, unit_us, counts in (("hour", HOUR_US, self._cells), ("day", DAY_US, by_day), ("all", 1, by_all))
-            for (basis, dimension, start, key, measure), n in sorted(counts.items())
-            if n
-        ]
-        # Not ASCII-only: SQLite's JSON would take an escaped lone surrogate, which is no text; a bare one is refused.
-        connection.execute(_UPSERT, (json.dumps(rows, ensure_ascii=False, separators=(",", ":")),))
+        values: list[str | int] = []
+        for span, unit_us, counts in (("hour", HOUR_US, self._cells), ("day", DAY_US, by_day), ("all", 1, by_all)):
+            for (basis, dimension, start, key, measure), n in sorted(counts.items()):
+                if n:
+                    values += (basis, span, dimension, start * unit_us, key, measure, n)
+        at = 0
+        for rows in _ROWS_AT_ONCE:
+            while len(values) - at >= rows * _COLUMNS:
+                connection.execute(_UPSERTS[rows], values[at : at + rows * _COLUMNS])
+                at += rows * _COLUMNS
         self._cells.clear()
 
     def _spread(self) -> None:
         cells = self._cells
-        self.mail.update(self.counted)
-        self.counted.clear()
+        self.gather()
         for (basis, hour, measure, inbound, domain, tag, recipient_domain), n in self.mail.items():
             if inbound:
                 cells[basis, "inbound", hour, "", measure] += n

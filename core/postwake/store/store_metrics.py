@@ -180,7 +180,7 @@ def _reader_families(cells: Counter[tuple[str, str, str, str]]) -> Iterator[Metr
         ("type", "who"),
         {
             (kind, who): cells["cohort", "all", "", f"{kind}_{who}"]
-            for kind, who in product(("opened", "clicked"), ("human", "any"))
+            for kind, who in product(("opened", "clicked"), ("human", "possible", "any"))
         },
     )
 

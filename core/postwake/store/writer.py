@@ -1,10 +1,10 @@
 """The one writing thread of a process: it owns the only write connection and commits in groups.
 
-Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, or hits. Those that wait together share one
-transaction, each in a savepoint, so that one that fails takes nothing with it; the hits of a group are written
-together (:mod:`postwake.store.hit_group`). A future is resolved after the commit. When the store itself fails (locked,
-full, read-only, gone, replaced by another file) every job of the group fails with :class:`StoreUnavailableError`; the
-connection is opened again for the next.
+Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, or batches of hits. Those that wait together
+share one transaction. Each job has a savepoint, so that one that fails takes nothing with it; the hits of all batches are
+written together (:mod:`postwake.store.hit_group`), and one by one only if that cannot be. A future is resolved after the
+commit. When the store itself fails (locked, full, read-only, gone, replaced by another file) everybody of the group gets
+:class:`StoreUnavailableError`; the connection is opened again for the next.
 
 Make it after any fork: neither the thread nor an SQLite connection survives one.
 """
@@ -15,9 +15,10 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -42,20 +43,22 @@ _JOB_ERRORS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.Interfa
 """SQLite's complaints about what a job asked for; its other errors are about the store."""
 
 
-class Waiting(Protocol):
-    """Who waits for a write: a Future, or something lighter that is told the same."""
+class HitBatch(Protocol):
+    """Hits that were handed over together, on behalf of those who wait for them; called on the writer's thread."""
 
-    def set_running_or_notify_cancel(self) -> bool:
-        """Return whether it is still wanted."""
+    def take(self) -> Sequence[Hit]:
+        """Return the hits that are still wanted: what is told afterwards is about these."""
 
-    def set_result(self, result: Any, /) -> None:
-        """Hear that it is committed."""
+    def written(self, problems: Mapping[int, Exception]) -> None:
+        """Hear that they are committed, all but those at the places that have a problem of their own."""
 
-    def set_exception(self, error: BaseException, /) -> None:
-        """Hear why it is not."""
+    def refused(self, error: StoreUnavailableError) -> None:
+        """Hear why none of them is."""
 
 
-_Item = tuple[Callable[[Transaction], Any] | Hit, Waiting]
+_Job = tuple[Callable[[Transaction], Any], "Future[Any]"]
+_Item = _Job | HitBatch
+_Outcome = tuple["Future[Any]", Any, Exception | None]
 
 
 @dataclass(slots=True)
@@ -79,9 +82,11 @@ class Writer:
         self.healthy = True
         self._busy_timeout_ms = busy_timeout_ms
         self._synchronous: Synchronous = synchronous
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[_Item, int] | None] = queue.SimpleQueue()
         self._transactions: Transactions | None = None
         self._dirty = False
+        self._submitted = 0
+        self._taken = 0
         self._closed = False
         self._closing = threading.Lock()
         self._identity: tuple[int, int] | None = None
@@ -94,25 +99,26 @@ class Writer:
         :class:`StoreUnavailableError` if too many wait already or the writer is closed.
         """
         future: Future[T] = Future()
-        self._put(job, future)
+        self._put((job, future), 1)
         return future
 
-    def submit_hit(self, hit: Hit, waiting: Waiting) -> None:
-        """Queue *hit* to be recorded together with others; *waiting* is told, on the writer's thread. Errors as above."""
-        self._put(hit, waiting)
+    def submit_hits(self, batch: HitBatch, count: int) -> None:
+        """Queue the *count* hits of *batch*, at most :data:`MAX_GROUP`, to be written together. Errors as above."""
+        self._put(batch, count)
 
-    def _put(self, job: Callable[[Transaction], Any] | Hit, waiting: Waiting) -> None:
+    def _put(self, item: _Item, count: int) -> None:
         with self._closing:  # nothing comes behind the sentinel, where nobody would resolve it
             if self._closed:
                 raise StoreUnavailableError(f"{self.path}: the writer is closed")
-            if self._queue.qsize() >= MAX_WAITING:
+            if self.depth >= MAX_WAITING:
                 raise StoreUnavailableError(f"{self.path}: {MAX_WAITING} writes are waiting already")
-            self._queue.put((job, waiting))
+            self._submitted += count
+            self._queue.put((item, count))
 
     @property
     def depth(self) -> int:
-        """How many jobs wait."""
-        return self._queue.qsize()
+        """How many jobs and hits wait."""
+        return self._submitted - self._taken
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Commit what waits, move the WAL into the file, close."""
@@ -125,53 +131,91 @@ class Writer:
 
     def _run(self) -> None:
         running = True
-        group: list[_Item] = []
+        size = 0
         while running:
             try:
-                items = [self._queue.get(timeout=IDLE_S)]
+                entry = self._queue.get(timeout=IDLE_S)
             except queue.Empty:
                 self._idle()
                 continue
-            if len(group) >= BUSY_GROUP:
+            if size >= BUSY_GROUP:
                 time.sleep(GATHER_S)
-            while len(items) < MAX_GROUP:
+            group: list[_Item] = []
+            size = 0
+            while entry is not None:
+                group.append(entry[0])
+                size += entry[1]
+                self._taken += entry[1]
+                if size >= MAX_GROUP:
+                    break
                 try:
-                    items.append(self._queue.get_nowait())
+                    entry = self._queue.get_nowait()
                 except queue.Empty:
                     break
-            running = None not in items
-            group = [item for item in items if item is not None and item[1].set_running_or_notify_cancel()]
+            else:
+                running = False
             if group:
                 self._commit(group)
         if self._transactions is not None:
             self._transactions.checkpoint("TRUNCATE")
             self._transactions.close()
 
-    def _commit(self, group: list[_Item]) -> None:
+    def _commit(self, group: Sequence[_Item]) -> None:
+        jobs = [item for item in group if isinstance(item, tuple) and item[1].set_running_or_notify_cancel()]
+        batches = [(item, item.take()) for item in group if not isinstance(item, tuple)]
+        hits = [hit for _, taken in batches for hit in taken]
+        if not jobs and not hits:
+            return
         try:
             transactions = self._open()
-            with transactions.begin(self._busy_timeout_ms / 1000) as transaction:
-                outcomes = list(_outcomes(transactions, transaction, group))
+            try:
+                written = self._write(transactions, jobs, hits, together=len(hits) > 1)
+            except (NotTogetherError, *_JOB_ERRORS):  # one of the hits is at fault: it is found when they go one by one
+                written = self._write(transactions, jobs, hits, together=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait, and the thread lives on
-            self._failed(group, error)
+            self._failed(jobs, [batch for batch, _ in batches], error)
             return
         self.stats.commits += 1
-        self.stats.jobs += len(group)
+        self.stats.jobs += len(jobs) + len(hits)
         self.healthy = True
         self._dirty = True
-        for waiting, result, problem in outcomes:
+        outcomes, problems = written
+        for future, result, problem in outcomes:
             if problem is None:
-                waiting.set_result(result)
+                future.set_result(result)
             else:
-                waiting.set_exception(problem)
+                future.set_exception(problem)
+        start = 0
+        for batch, taken in batches:
+            end = start + len(taken)
+            batch.written({place - start: error for place, error in problems.items() if start <= place < end})
+            start = end
 
-    def _failed(self, group: list[_Item], error: Exception) -> None:
+    def _write(
+        self, transactions: Transactions, jobs: Sequence[_Job], hits: Sequence[Hit], *, together: bool
+    ) -> tuple[list[_Outcome], dict[int, Exception]]:
+        """Write everything in one transaction; return what became of each job, and the hits with a problem."""
+        problems: dict[int, Exception] = {}
+        with transactions.begin(self._busy_timeout_ms / 1000) as transaction:
+            if together:
+                apply_hits(transaction, hits)
+            else:
+                for place, hit in enumerate(hits):
+                    _, problem = _attempt(transactions, transaction, partial(apply_event, event=hit))
+                    if problem is not None:
+                        problems[place] = problem
+            outcomes = [(future, *_attempt(transactions, transaction, job)) for job, future in jobs]
+        return outcomes, problems
+
+    def _failed(self, jobs: Sequence[_Job], batches: Sequence[HitBatch], error: Exception) -> None:
         self.healthy = False
         self.stats.failed_groups += 1
         self.stats.last_error = str(error)
         refusal = error if isinstance(error, StoreUnavailableError) else StoreUnavailableError(f"{self.path}: {error}")
-        for _, waiting in group:
-            waiting.set_exception(refusal)
+        for _, future in jobs:
+            future.set_exception(refusal)
+        for batch in batches:
+            batch.refused(refusal)
         if self._transactions is not None:
             self._transactions.close()
             self._transactions = None
@@ -193,41 +237,19 @@ class Writer:
             self._dirty = False
 
 
-def _outcomes(
-    transactions: Transactions, transaction: Transaction, group: list[_Item]
-) -> Iterator[tuple[Waiting, Any, Exception | None]]:
-    """Run *group* in *transaction*; yield each one's future with its result or what it raised."""
-    hits = [job for job, _ in group if isinstance(job, Hit)]
-    together = len(hits) > 1 and _together(transactions, transaction, hits)
-    for job, waiting in group:
-        result: Any = None
-        problem: Exception | None = None
-        try:
-            if not isinstance(job, Hit):
-                with transactions.savepoint(transaction):
-                    result = job(transaction)
-            elif not together:
-                with transactions.savepoint(transaction):
-                    apply_event(transaction, job)
-        except sqlite3.DatabaseError as error:
-            if not isinstance(error, _JOB_ERRORS):
-                raise  # the store, not the job: nothing of this group stands
-            problem = error
-        except Exception as error:  # noqa: BLE001 - belongs to the job's caller, who gets it through the future
-            problem = error
-        yield waiting, result, problem
-
-
-def _together(transactions: Transactions, transaction: Transaction, hits: Sequence[Hit]) -> bool:
-    """Write *hits* in a few statements; return False, with nothing written, if they have to go one by one."""
+def _attempt(
+    transactions: Transactions, transaction: Transaction, job: Callable[[Transaction], Any]
+) -> tuple[Any, Exception | None]:
+    """Run *job* in a savepoint; return its result or what it raised."""
     try:
         with transactions.savepoint(transaction):
-            apply_hits(transaction, hits)
-    except NotTogetherError:
-        return False
-    except _JOB_ERRORS:  # one of them is at fault: it is found when they go one by one
-        return False
-    return True
+            return job(transaction), None
+    except sqlite3.DatabaseError as error:
+        if not isinstance(error, _JOB_ERRORS):
+            raise  # the store, not the job: nothing of this group stands
+        return None, error
+    except Exception as error:  # noqa: BLE001 - belongs to the job's caller, who gets it through the future
+        return None, error
 
 
 def wait(future: Future[T], timeout_s: float) -> T:

@@ -18,8 +18,8 @@ from postwake.tokens import Privacy
 
 from .headers import RawField, decode_text, unfold
 
-MAX_JSON_BYTES = 16384
-"""Longest JSON value that is read. SendGrid takes no more than 10,000 bytes, SparkPost far less."""
+MAX_JSON_BYTES = 102_400
+"""Longest JSON value that is read: as much as Postfix takes of a header (header_size_limit)."""
 MAX_TAGS = 10
 """Most tags a message keeps (SendGrid's and SparkPost's own limit); the rest is dropped."""
 MAX_TAG_CHARS = 255
@@ -46,6 +46,8 @@ class Control:
     unsubscribe: bool | None = None
     """Whether a one-click List-Unsubscribe is asked for (``X-Track-Unsubscribe``, Mailgun's and SendGrid's switch)."""
     privacy: Privacy | None = None
+    pixel_on_top: bool | None = None
+    """Where the pixel goes (Mailgun's switch): at the top, or at the bottom."""
     remove: tuple[tuple[bytes, int], ...] = ()
     """The fields to take out: name as it is written, and which of its name it is (1-based, as libmilter counts)."""
     malformed: tuple[tuple[str, str], ...] = ()
@@ -68,6 +70,7 @@ class _Draft:
     campaign: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     privacy: Privacy | None = None
+    pixel_on_top: list[bool] = field(default_factory=list)
 
     def tag(self, text: str) -> None:
         text = _clean(text)[:MAX_TAG_CHARS]
@@ -122,6 +125,7 @@ def read_control(fields: Sequence[RawField]) -> Control:
         metadata=dict(list({**vendors.metadata, **own.metadata}.items())[:MAX_METADATA]),
         unsubscribe=_first(own.unsubscribe, vendors.unsubscribe),
         privacy=own.privacy,
+        pixel_on_top=_first(own.pixel_on_top, vendors.pixel_on_top),
         remove=tuple(remove),
         malformed=tuple(malformed),
     )
@@ -136,7 +140,9 @@ def _first(own: list[bool], vendors: list[bool]) -> bool | None:
 
 
 def _clean(text: str) -> str:
-    """Return *text* without control characters: it goes into tables, terminals and metrics."""
+    """Return *text* without control characters and halves of surrogate pairs, which JSON can say: it goes into tables,
+    terminals and metrics."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(" " if ord(char) < 0x20 or ord(char) == 0x7F else char for char in text).strip()
 
 
@@ -246,6 +252,23 @@ def _read_mg_variables(draft: _Draft, value: bytes) -> None:
         draft.note(key, content)
 
 
+def _read_mg_pixel(draft: _Draft, value: bytes) -> None:
+    draft.pixel_on_top.append(_switch(value))
+
+
+# --- Mailjet ---
+
+
+def _read_mj_opens(draft: _Draft, value: bytes) -> None:
+    if unfold(value).lower() != "account_default":
+        _read_opens(draft, value)
+
+
+def _read_mj_clicks(draft: _Draft, value: bytes) -> None:
+    if unfold(value).lower() != "account_default":
+        _read_clicks(draft, value)
+
+
 # --- SendGrid ---
 
 
@@ -349,30 +372,42 @@ _OWN: dict[bytes, _Reader] = {
     b"x-campaign": _read_campaign,
 }
 
+_STEERING = (
+    b"x-pm-message-stream",
+    *(b"x-mailgun-" + name for name in (b"dkim", b"drop-message", b"sending-ip", b"sending-ip-pool", b"require-tls")),
+    *(b"x-mailgun-" + name for name in (b"skip-verification", b"recipient-variables", b"secondary-dkim")),
+    *(b"x-mailgun-" + name for name in (b"template-name", b"template-version", b"template-variables")),
+    *(b"x-mailgun-" + name for name in (b"deliver-by", b"deliver-within", b"delivery-time-optimize-period")),
+    *(b"x-mailgun-" + name for name in (b"time-zone-localize", b"on-behalf-of", b"archive-to", b"suppress-headers")),
+    *(b"x-ses-source-arn", b"x-ses-from-arn", b"x-ses-return-path-arn", b"x-ses-tenant"),
+    b"x-ses-list-management-options",
+    *(b"x-mj-templateid", b"x-mj-templatelanguage", b"x-mj-templateerrorreporting", b"x-mj-templateerrordeliver"),
+    *(b"x-mj-vars", b"x-mj-monitoringcategory", b"x-mailjet-deduplicatecampaign", b"x-mailjet-prio"),
+)
+"""Fields that steer a service and ask nothing of us. Some name other recipients."""
+
 _READERS: dict[bytes, _Reader] = {
     **_OWN,
     b"x-pm-trackopens": _read_opens,
     b"x-pm-tracklinks": _read_pm_links,
     b"x-pm-tag": _read_tag,
-    b"x-pm-message-stream": _dropped,
     b"x-mailgun-track": _read_both,
     b"x-mailgun-track-opens": _read_opens,
     b"x-mailgun-track-clicks": _read_mg_clicks,
     b"x-mailgun-tag": _read_tag,
     b"x-mailgun-campaign-id": _read_campaign,
     b"x-mailgun-variables": _read_mg_variables,
-    b"x-mailgun-dkim": _dropped,
+    b"x-mailgun-track-pixel-location-top": _read_mg_pixel,
     b"x-smtpapi": _read_smtpapi,
     b"x-msys-api": _read_msys,
     b"x-ses-message-tags": _read_ses_tags,
     b"x-ses-configuration-set": _entry("configuration-set"),
     b"x-mailjet-campaign": _read_campaign,
-    b"x-mailjet-trackopen": _read_opens,
-    b"x-mailjet-trackclick": _read_clicks,
+    b"x-mailjet-trackopen": _read_mj_opens,
+    b"x-mailjet-trackclick": _read_mj_clicks,
     b"x-mj-customid": _entry("custom-id"),
     b"x-mj-eventpayload": _entry("event-payload"),
-    b"x-mailjet-deduplicatecampaign": _dropped,
-    b"x-mailjet-prio": _dropped,
+    **dict.fromkeys(_STEERING, _dropped),
 }
 
 _PREFIXES: tuple[tuple[bytes, Callable[[str], _Reader]], ...] = (

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from postwake.tokens import Privacy
@@ -19,13 +20,14 @@ from . import never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
-from .headers import RawField, read_block
-from .html_edit import HtmlPlan, edit_html
+from .headers import Field, RawField, read_block
+from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
-from .links import Link, LinkRules
+from .links import Link, LinkRules, host_of
+from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
-from .pixel import PixelPosition
-from .transfer import Opened, TransferError, encode_quoted_printable, line_ending, open_body, overlong_line
+from .pixel import BOTTOM, PixelPosition
+from .transfer import Span, TransferError, encode_quoted_printable, line_ending, open_body, overlong_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class _Work:
     edits: list[Edit] = field(default_factory=list)  # over the body
     links: list[Link] = field(default_factory=list)
     pixels: int = 0
+    pixelled: list[Part] = field(default_factory=list)
+    """The parts that have them."""
     skipped: Counter[str] = field(default_factory=Counter)
     parts_rewritten: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -122,17 +126,23 @@ class _Work:
         self.why = self.why or reason
 
 
-def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint) -> Rewritten:
+_NO_MEMORY = Memory(0)
+
+
+def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint, memory: Memory = _NO_MEMORY) -> Rewritten:
     """Return what becomes of the message with *fields* and *body*.
 
-    *fields* are name and value as they came, the value with its leading space, folded with CRLF or bare LF. What
-    *mint* raises passes through; nothing else is raised, whatever the message.
+    *fields* are name and value as they came, the value with its leading space, folded with CRLF or bare LF. With
+    *memory*, parts that it has seen before are quicker, and come out the same. What *mint* raises passes through;
+    nothing else is raised, whatever the message.
     """
     control = read_control(fields)
     content = describe(fields)
     reason = never_touch.untouchable(fields, content, allow_dkim_signed=plan.allow_dkim_signed)
     if reason is not None:
         return _untouched(reason, control, ())
+    if control.pixel_on_top is not None:
+        plan = replace(plan, pixel_position="top" if control.pixel_on_top else "bottom")
     work = _Work(*_wanted(plan, control))
     how = _list_unsubscribe_mode(plan, control)
     reason = _declined(fields, content, body, plan, control, work, how)
@@ -140,7 +150,7 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint) -> 
         return _untouched(reason, control, _removals(control))
     new_body: bytes | None = None
     try:
-        new_body, reason = _rewrite_body(fields, body, content, plan, mint, work)
+        new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory)
     except StructureError as error:
         reason = error.reason
     if reason == "inline-pgp":
@@ -218,7 +228,7 @@ def _declined(
 
 
 def _rewrite_body(
-    fields: Sequence[RawField], body: bytes, content: Content, plan: Plan, mint: Mint, work: _Work
+    fields: Sequence[RawField], body: bytes, content: Content, plan: Plan, mint: Mint, work: _Work, memory: Memory
 ) -> tuple[bytes | None, str | None]:
     """Return the new body, or None and perhaps why."""
     if not (work.opens or work.clicks or work.text):
@@ -227,15 +237,17 @@ def _rewrite_body(
         return None, "malformed-mime"
     parts = split(body, content)
     eol = line_ending(body, b"\r\n")
-    texts = [part for part in parts if never_touch.is_text(part.content)]
-    opened: dict[int, Opened] = {}
-    for part in texts:
-        if never_touch.part_reason(part) is None and _may_hold_pgp(body, part):
-            decoded = _open(body, part, eol, work=None)
-            if decoded is not None and never_touch.holds_pgp(decoded.decoded):
-                return None, "inline-pgp"
-            if decoded is not None:
-                opened[part.body_start] = decoded
+
+    def known(part: Part) -> Known:
+        return memory.open(body[part.body_start : part.body_end], part.content.encoding, eol)
+
+    if any(never_touch.is_report(part.content) and not part.is_top for part in parts):
+        return None, "delivery-report"
+    for part in parts:
+        if never_touch.is_text(part.content) and never_touch.part_reason(part) is None and _may_hold_pgp(body, part):
+            with suppress(TransferError):
+                if never_touch.holds_pgp(known(part).opened.decoded, part.content):
+                    return None, "inline-pgp"
     targets = frozenset(unsubscribe.targets(fields))
     blocked: list[str] = []  # why texts that were wanted are not edited
     others: list[str] = []
@@ -249,9 +261,10 @@ def _rewrite_body(
             (blocked if is_wanted else others).append(reason)
         elif is_wanted:
             considered = True
-            source = opened.get(part.body_start) or _open(body, part, eol, work)
-            if source is not None:
-                _rewrite_part(part, source, eol, plan, targets, mint, work)
+            try:
+                _rewrite_part(part, known(part), eol, plan, targets, mint, work)
+            except TransferError as error:
+                work.block(error.reason)
         elif never_touch.is_text(part.content):
             others.insert(0, "no-html")
     if not work.edits:
@@ -273,83 +286,96 @@ def _may_hold_pgp(body: bytes, part: Part) -> bool:
     """Whether a look into the decoded text is needed: base64 hides it, everything else shows its first line."""
     if part.content.encoding == "base64":
         return True
-    return body.find(b"-----BEGIN PGP ", part.body_start, part.body_end) >= 0
-
-
-def _open(body: bytes, part: Part, eol: bytes, work: _Work | None) -> Opened | None:
-    try:
-        return open_body(body[part.body_start : part.body_end], part.content.encoding, eol)
-    except TransferError as error:
-        if work is not None:
-            work.block(error.reason)
-        return None
+    # Quoted-printable may have its hyphens, and its spaces, as escapes.
+    return any(body.find(hint, part.body_start, part.body_end) >= 0 for hint in (b"BEGIN PGP ", b"BEGIN=20PGP"))
 
 
 def _rewrite_part(
-    part: Part, source: Opened, eol: bytes, plan: Plan, targets: frozenset[str], mint: Mint, work: _Work
+    part: Part, known: Known, eol: bytes, plan: Plan, targets: frozenset[str], mint: Mint, work: _Work
 ) -> None:
-    """Edit one text part; its edits over the body and everything it counts go into *work*."""
-    decoded = source.decoded
-    utf8, reason = editable(part.content.charset, decoded)
-    if reason is not None:
-        work.block(reason)
-        return
+    """Edit one text part; its edits over the body and everything it counts go into *work*.
+
+    TransferError, with only what was skipped counted, if the edits cannot be encoded.
+    """
     first_link = len(work.links)
-    edits: tuple[Edit, ...]
+    spans: tuple[Span, ...]
     if part.content.type == "text/html":
-        html_plan = HtmlPlan(
-            opens=work.opens and work.pixels == 0,  # one body, one pixel, however many HTML parts are shown in a row
-            clicks=work.clicks,
-            pixel_position=plan.pixel_position,
-            own_hosts=plan.own_hosts,
-            excluded_hosts=plan.excluded_hosts,
-            skip_visible_url=plan.skip_visible_url,
-            skip_unsubscribe=plan.skip_unsubscribe,
-            unsubscribe_targets=targets,
-        )
-        html = edit_html(decoded, html_plan, mint, first_link=first_link, utf8=utf8)
-        edits, links, pixels, skipped, reason = html.edits, html.links, html.pixels, html.skipped, html.reason
+        draft = _html_draft(part, known, plan, targets, mint, work)
+        work.skipped.update(draft.skipped)
+        if draft.reason is not None:
+            work.block(draft.reason)
+        spans, pixels = draft.spans, draft.pixels
+        links = [Link(number, url) for number, url in enumerate(draft.destinations, first_link)]
+        replacements = draft.replacements(mint, first_link) if spans else []
     else:
+        _, reason = editable(part.content.charset, known.opened.decoded)
+        if reason is not None:
+            work.block(reason)
+            return
         rules = LinkRules(plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, targets)
         parameters = part.content.parameters
         flowed = parameters.get("format", "").lower() == "flowed"
         delsp = flowed and parameters.get("delsp", "").lower() == "yes"
-        text = text_plain.edit_text(decoded, rules, mint, delsp=delsp, first_link=first_link)
-        edits, links, pixels, skipped, reason = text.edits, text.links, 0, text.skipped, None
-    work.skipped.update(skipped)
-    if reason is not None:
-        work.block(reason)
-    if not edits:
+        text = text_plain.edit_text(known.opened.decoded, rules, mint, delsp=delsp, first_link=first_link)
+        work.skipped.update(text.skipped)
+        spans, pixels, links = tuple((edit.start, edit.end) for edit in text.edits), 0, list(text.links)
+        replacements = [edit.replacement for edit in text.edits]
+    if not spans:
         return
-    try:
-        encoded, requoted = _encode(source, edits, part.content.encoding, eol)
-    except TransferError as error:
-        work.block(error.reason)
-        return
+    encoded = _encode(part, known, spans, replacements, eol, work)
     if encoded is None:
         work.block("transfer-check-failed")
         return
-    if requoted:
-        _declare_quoted_printable(part, eol, work)
     work.edits.append(Edit(part.body_start, part.body_end, encoded))
     work.links += links
     work.pixels += pixels
+    work.pixelled += [part] if pixels else []
     work.parts_rewritten += 1
 
 
-def _encode(source: Opened, edits: tuple[Edit, ...], encoding: str, eol: bytes) -> tuple[bytes | None, bool]:
-    """Return the part's new encoded bytes, None if they do not decode to what is meant, and whether they are now
-    quoted-printable where they were not encoded."""
-    intended = apply_edits(source.decoded, edits)
-    if encoding == "identity":
-        if not overlong_line(source.decoded, edits):
-            return intended, False
-        encoded = encode_quoted_printable(intended, eol)
-        check = open_body(encoded, "quoted-printable", eol)
-    else:
-        encoded = source.apply(edits)
-        check = open_body(encoded, encoding, eol)
-    return (encoded if check.decoded == intended else None), encoding == "identity"
+def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], mint: Mint, work: _Work) -> HtmlDraft:
+    """Return what to do with an HTML part."""
+    charset, decoded = part.content.charset, known.opened.decoded
+    html_plan = HtmlPlan(
+        # One body, one pixel, however many HTML parts are shown in a row.
+        opens=work.opens and not any(part.is_shown_with(other) for other in work.pixelled),
+        clicks=work.clicks,
+        pixel_position=plan.pixel_position,
+        own_hosts=plan.own_hosts,
+        excluded_hosts=plan.excluded_hosts,
+        skip_visible_url=plan.skip_visible_url,
+        skip_unsubscribe=plan.skip_unsubscribe,
+    )
+    host = host_of(mint.open_url(BOTTOM))
+
+    def make(targets: frozenset[str]) -> HtmlDraft:
+        codec, reason = editable(charset, decoded)
+        if reason is not None:
+            return HtmlDraft.nothing(reason, {})
+        return draft_html(decoded, replace(html_plan, unsubscribe_targets=targets), host, codec=codec)
+
+    return known.draft((charset, html_plan, host), targets, make)
+
+
+def _encode(
+    part: Part, known: Known, spans: tuple[Span, ...], replacements: list[bytes], eol: bytes, work: _Work
+) -> bytes | None:
+    """Return the part's new encoded bytes, None if they do not decode to what is meant; TransferError as there.
+
+    A part that was not encoded becomes quoted-printable, and says so, where a line would be too long for SMTP.
+    """
+    place = known.place(spans)
+    intended = place.decoded.fill(replacements)
+    if part.content.encoding != "identity":
+        encoded = place.encoded.fill(replacements)
+        return encoded if known.opened.decode(encoded) == intended else None
+    if not overlong_line(known.opened.decoded, spans, replacements):
+        return intended
+    encoded = encode_quoted_printable(intended, eol)
+    if open_body(encoded, "quoted-printable", eol).decoded != intended:
+        return None
+    _declare_quoted_printable(part, eol, work)
+    return encoded
 
 
 def _declare_quoted_printable(part: Part, eol: bytes, work: _Work) -> None:
@@ -357,13 +383,12 @@ def _declare_quoted_printable(part: Part, eol: bytes, work: _Work) -> None:
     if part.is_top:
         work.encoding = b"quoted-printable"
         return
-    for header in part.fields:
-        if header.name.lower() == b"content-transfer-encoding":
-            end = header.value_start + len(header.value)
-            work.edits.append(Edit(header.value_start, end, b" quoted-printable"))
-            return
-    new = b"Content-Transfer-Encoding: quoted-printable" + eol
-    work.edits.append(Edit(part.header_end, part.header_end, new))
+    present = [header for header in part.fields if header.name.lower() == b"content-transfer-encoding"]
+    for header in present:  # all, if it stands there twice
+        work.edits.append(Edit(header.value_start, header.value_start + len(header.value), b" quoted-printable"))
+    if not present:
+        new = b"Content-Transfer-Encoding: quoted-printable" + eol
+        work.edits.append(Edit(part.header_end, part.header_end, new))
 
 
 # --- Header fields ---
@@ -376,8 +401,9 @@ def _removals(control: Control) -> tuple[HeaderChange, ...]:
 
 def _encoding_change(fields: Sequence[RawField], encoding: bytes) -> list[HeaderChange]:
     names = [name for name, _ in fields if name.lower() == b"content-transfer-encoding"]
-    name = names[0] if names else b"Content-Transfer-Encoding"
-    return [HeaderChange(name, 1 if names else 0, encoding)]
+    if not names:
+        return [HeaderChange(b"Content-Transfer-Encoding", 0, encoding)]
+    return [HeaderChange(name, index, encoding) for index, name in enumerate(names, 1)]
 
 
 def _unsubscribe_changes(fields: Sequence[RawField], value: bytes) -> list[HeaderChange]:
@@ -415,6 +441,9 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     if not changes and result.body is None:
         return raw, result
     eol = line_ending(raw, b"\n")
+    named: dict[bytes, list[Field]] = {}
+    for item in block.fields:
+        named.setdefault(item.name.lower(), []).append(item)
     edits: list[Edit] = []
     added: list[bytes] = []
     for change in changes:
@@ -422,8 +451,7 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
         if change.index == 0:
             added.append(change.name + b": " + value + eol)
             continue
-        same = [item for item in block.fields if item.name.lower() == change.name.lower()]
-        item = same[change.index - 1]
+        item = named[change.name.lower()][change.index - 1]
         if change.value is None:
             edits.append(Edit(item.start, item.end, b""))
         else:

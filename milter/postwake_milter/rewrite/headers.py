@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from .charsets import find_codec
+
 RawField = tuple[bytes, bytes]
 """A field's name, and its value: everything after the colon, with its leading space and its folding."""
 
@@ -24,7 +26,7 @@ _ENCODED_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)
 _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 # Every pattern here moves forward only, whatever it meets: a header may be 100 kB of semicolons or spaces.
 _BETWEEN = re.compile(r"[\s;]*")
-_SPACE = re.compile(r"\s*")
+_SPACE = re.compile(r"[ \t]*")
 _PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*")
 _NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=")
 _CONTINUED = re.compile(r"([^*]+)\*(\d{1,3})(\*?)\Z|([^*]+)\*\Z")
@@ -107,7 +109,8 @@ def read_block(text: bytes, start: int = 0, stop: int | None = None, stop_line: 
 
 def values(fields: Sequence[RawField], name: bytes) -> list[bytes]:
     """Return the raw values of every field called *name* (lower case), in order."""
-    return [value for field_name, value in fields if field_name.lower() == name]
+    length = len(name)
+    return [value for field, value in fields if len(field) == length and field.lower() == name]
 
 
 def unfold(value: bytes) -> str:
@@ -131,10 +134,9 @@ def decode_text(value: bytes) -> str:
         nonlocal pending
         if pending is not None:
             charset, data, written = pending
-            try:
-                out.append(data.decode(charset, "replace"))
-            except (LookupError, UnicodeError, ValueError):
-                out.append(written)
+            codec = find_codec(charset)
+            # UTF-7 can say half of a surrogate pair, which is no character.
+            out.append(data.decode(codec, "replace").encode("utf-8", "replace").decode("utf-8") if codec else written)
             pending = None
 
     for match in _ENCODED_WORD.finditer(text):

@@ -4,8 +4,11 @@
 replaces the bytes of an ``href`` value inside its quotes, takes out an opt-out attribute, or inserts the pixel; no
 other byte changes, and what cannot be verified (:mod:`.judge`) is not edited.
 
-URLs that a :class:`Mint` gives must be plain ASCII without quotes, spaces, ``&``, ``<`` or ``>``: they stand in
-any quoting, in none, and in XHTML as they are.
+It does so in two steps. :func:`draft_html` decides everything and has it judged, with stand-ins where this message's
+own URLs will be; :meth:`HtmlDraft.replacements` puts the URLs in. So a document that comes again, as the same
+newsletter does for each of its recipients, need not be judged again (:mod:`.memory`). The judgement holds for the URLs
+because they are of a stand-in's letters: plain ASCII without quotes, spaces, ``&``, ``<`` or ``>``, so that they
+stand in any quoting, in none, and in XHTML as they are. One that is not is refused.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from typing import Final, Protocol
 
+from .charref import decode_attribute
 from .html_scan import Attribute, Edit, Scan, Tag, apply_edits, attributes, scan_html
 from .judge import CommentChange, Judge, LinkChange, html_end_tags
 from .links import (
@@ -43,6 +46,8 @@ HTML_NOT_VERIFIABLE: Final = "html-not-verifiable"
 PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
 """No position for (one of) the pixels could be verified: the links were wrapped without it."""
 
+_STAND_IN: Final = "https://stand-in.postwake.invalid"
+_URLS: Final = re.compile(r"[A-Za-z0-9:/._~%?=-]*")
 _PIXEL_ATTRIBUTE: Final = re.compile(rb'([a-z]+)="([^"]*)"')
 _LINK_ATTRIBUTES: Final = frozenset((b"href", b"rel", *OPT_OUTS))
 _in_order: Final = attrgetter("start", "end")
@@ -90,36 +95,101 @@ class HtmlResult:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class HtmlDraft:
+    """A document whose edits are decided and verified, but for the URLs of the message that it is for.
+
+    *spans*: what is replaced, sorted, without overlap, in offsets of the original. *destinations*: of the links that
+    are wrapped, in document order. *pixels*, *skipped*, *reason*: see :class:`HtmlResult`.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    destinations: tuple[str, ...]
+    urls: frozenset[str]
+    """All that links of the document lead to: of :attr:`HtmlPlan.unsubscribe_targets`, others change nothing."""
+    pixels: int
+    skipped: dict[str, int]
+    reason: str | None
+    _fillings: tuple[int | None, ...]
+    """What comes into each span: the link of that number, the pixel at -1 - position, or nothing."""
+    _fragile: dict[int, bytes]
+    """Links without quotes at the end of a tag in a comment, and their bytes: ``-->`` would end the comment, so that in
+    the one message of four thousand whose URL ends in ``--`` such a link stays as it is."""
+
+    @classmethod
+    def nothing(cls, reason: str | None, skipped: dict[str, int], urls: frozenset[str] = frozenset()) -> HtmlDraft:
+        """Return the draft of a document that is left as it is."""
+        return cls((), (), urls, 0, skipped, reason, (), {})
+
+    def replacements(self, mint: Mint, first_link: int = 0) -> list[bytes]:
+        """Return what takes the place of each span; links are numbered from *first_link*.
+
+        What *mint* raises passes through; ValueError if a URL of its is not what was promised.
+        """
+        links = [mint.click_url(number, url) for number, url in enumerate(self.destinations, first_link)]
+        pixels = {
+            filling: mint.open_url(-1 - filling) for filling in self._fillings if filling is not None and filling < 0
+        }
+        urls = "".join([*links, *pixels.values()])
+        if not _URLS.fullmatch(urls):
+            raise ValueError(f"{urls!r}: expected URLs of ASCII letters, digits and :/._~%?=-")
+        new = [url.encode("ascii") for url in links]
+        for number, value in self._fragile.items():
+            if new[number].endswith(b"--"):
+                new[number] = value
+        return [
+            b"" if filling is None else new[filling] if filling >= 0 else pixel_tag(pixels[filling])
+            for filling in self._fillings
+        ]
+
+
 @dataclass(slots=True)
 class _Clicks:
     """The click edits of a document and what the judge must know of them."""
 
     edits: list[Edit]
-    links: list[Link]
+    destinations: list[str]
+    urls: set[str]
+    fragile: dict[int, bytes]
+    """Links that a URL ending in ``--`` must not go into, and their bytes: see :class:`HtmlDraft`."""
     changes: list[LinkChange]
     comments: list[CommentChange]
     skipped: Counter[str]
 
 
-def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, utf8: bool = True) -> HtmlResult:
+def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, codec: str = "utf-8") -> HtmlResult:
     """Return the edits that make *html* count opens and clicks as *plan* says.
 
-    *html* is the decoded part in an ASCII-compatible charset, UTF-8 if *utf8*. Links are numbered from *first_link*; a
+    *html* is the decoded part in the ASCII-compatible charset *codec*. Links are numbered from *first_link*; a
     destination that stands twice has two numbers. Never raises for any bytes; what *mint* raises passes through.
     """
+    draft = draft_html(html, plan, host_of(mint.open_url(BOTTOM)), codec=codec)
+    replacements = draft.replacements(mint, first_link)
+    edits = tuple(Edit(start, end, new) for (start, end), new in zip(draft.spans, replacements, strict=True))
+    links = tuple(Link(number, url) for number, url in enumerate(draft.destinations, first_link))
+    return HtmlResult(edits, links, draft.pixels, draft.skipped, draft.reason)
+
+
+def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = "utf-8") -> HtmlDraft:
+    """Decide and verify what :func:`edit_html` does, for any mint whose URLs lead to *tracking_host*."""
     scan = scan_html(html)
-    clicks = _clicks(html, scan, plan, mint, first_link, utf8) if plan.clicks else _Clicks([], [], [], [], Counter())
+    clicks = (
+        _clicks(html, scan, plan, tracking_host, codec)
+        if plan.clicks
+        else _Clicks([], [], set(), {}, [], [], Counter())
+    )
     pixels = wanted(plan.pixel_position) if plan.opens else ()
     skipped = {str(reason): count for reason, count in clicks.skipped.items()}
+    urls = frozenset(clicks.urls)
     if not clicks.edits and not pixels:
-        return HtmlResult((), (), 0, skipped, None)
+        return HtmlDraft.nothing(None, skipped, urls)
 
     ignored = html_end_tags(html, scan)
     judge = Judge(apply_edits(html, ignored), clicks.changes, clicks.comments)
     if not judge.can_judge:
-        return HtmlResult((), (), 0, skipped, HTML_NOT_VERIFIABLE)
+        return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped, urls)
     offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
-    tags = {pixel: pixel_tag(mint.open_url(pixel)) for pixel in pixels}
+    tags = {pixel: pixel_tag(_pixel_stand_in(pixel)) for pixel in pixels}
 
     def verified(places: dict[int, int]) -> tuple[Edit, ...] | None:
         # Both pixels may land on one spot: the top one goes first.
@@ -140,7 +210,7 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, u
         places = {}
         edits = verified(places) if clicks.edits else ()
         if edits is None:
-            return HtmlResult((), (), 0, skipped, HTML_NOT_VERIFIABLE)
+            return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped, urls)
         for pixel in pixels:
             for at in offers[pixel]:
                 attempt = verified({**places, pixel: at})
@@ -148,16 +218,28 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, u
                     places[pixel], edits = at, attempt
                     break
     reason = None if len(places) == len(pixels) else PIXEL_NOT_VERIFIABLE
-    return HtmlResult(edits, tuple(clicks.links), len(places), skipped, reason)
+    spans = tuple((edit.start, edit.end) for edit in edits)
+    what = {_link_stand_in(number): number for number in range(len(clicks.destinations))}
+    what |= {tag: -1 - pixel for pixel, tag in tags.items()}
+    fillings = tuple(what.get(edit.replacement) for edit in edits)
+    return HtmlDraft(spans, tuple(clicks.destinations), urls, len(places), skipped, reason, fillings, clicks.fragile)
 
 
-def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int, utf8: bool) -> _Clicks:
+def _link_stand_in(number: int) -> bytes:
+    """Return the URL that link *number* has before the judge."""
+    return f"{_STAND_IN}/c/{number}".encode()
+
+
+def _pixel_stand_in(pixel: int) -> str:
+    return f"{_STAND_IN}/o/{pixel}"
+
+
+def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: str) -> _Clicks:
     """Decide for every link, and collect the edits."""
     rules = LinkRules(
         plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, plan.unsubscribe_targets
     )
-    tracking_host = partial(_tracking_host, mint)
-    out = _Clicks([], [], [], [], Counter())
+    out = _Clicks([], [], set(), {}, [], [], Counter())
     in_comments: dict[int, list[Edit]] = {}
     ordinal = -1
     for number, tag in enumerate(scan.tags):
@@ -175,18 +257,20 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int
                 out.skipped[Skip.OPT_OUT] += 1
             else:
                 raw = html[href.value_start : href.value_end]
-                destination = _destination(raw, rules, utf8)
+                destination = _destination(raw, rules, codec, out.urls)
                 if not isinstance(destination, Skip) and tag.name == b"a":
                     rel = next((html[a.value_start : a.value_end] for a in found if a.name == b"rel"), b"")
                     content = html[tag.end : _content_end(scan.tags, number)]
-                    destination = anchor_skip(content, rel, rules, tracking_host, utf8=utf8) or destination
+                    destination = anchor_skip(content, rel, rules, tracking_host, codec) or destination
                 if isinstance(destination, Skip):
                     out.skipped[destination] += 1
                 else:
-                    index = first_link + len(out.links)
-                    value, url = raw, mint.click_url(index, destination)
-                    out.links.append(Link(index, destination))
-                    edits.append(Edit(href.value_start, href.value_end, url.encode("ascii")))
+                    stand_in = _link_stand_in(len(out.destinations))
+                    value, url = raw, stand_in.decode()
+                    if tag.comment >= 0 and html.startswith(b">", href.value_end):
+                        out.fragile[len(out.destinations)] = raw
+                    out.destinations.append(destination)
+                    edits.append(Edit(href.value_start, href.value_end, stand_in))
         if not edits:
             continue
         out.edits += edits
@@ -201,18 +285,18 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, mint: Mint, first_link: int
     return out
 
 
-def _destination(raw: bytes, rules: LinkRules, utf8: bool) -> str | Skip:
-    """Return where the ``href`` with the bytes *raw* leads, or why it is left alone by its address."""
-    text = decode_href(raw, utf8=utf8)
+def _destination(raw: bytes, rules: LinkRules, codec: str, urls: set[str]) -> str | Skip:
+    """Return where the ``href`` with the bytes *raw* leads, which *urls* gets too, or why its address keeps it out."""
+    text = decode_href(raw, codec)
     if text is None:
         # Not ours to decode; but a mailto: or a fragment is none of ours in any charset.
-        reason = url_skip(clean_url(decode_href(raw.decode("latin-1").encode(), utf8=True) or ""))
-        return reason or Skip.CHARSET
+        return url_skip(clean_url(decode_attribute(raw.decode("latin-1")))) or Skip.CHARSET
     url = clean_url(text)
     reason = url_skip(url)
     if reason is not None:
         return reason
     url = browser_url(url)
+    urls.add(url)
     return rules_skip(url, rules) or url
 
 
@@ -237,7 +321,3 @@ def _removal(html: bytes, attribute: Attribute) -> Edit:
         while html[start - 1] in b" \t\n\r\f":
             start -= 1
     return Edit(start, end, b"")
-
-
-def _tracking_host(mint: Mint) -> str:
-    return host_of(mint.open_url(BOTTOM))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from lxml import etree
@@ -169,7 +170,9 @@ def _blank_comments(root: Any, texts: list[str]) -> bool:
         return True
     left = iter(texts)
     wanted = next(left)
-    for comment in root.getroottree().xpath("//comment()"):
+    # Not by XPath, which sorts what it finds by comparing neighbours over and over.
+    before = reversed(list(root.itersiblings(etree.Comment, preceding=True)))
+    for comment in chain(before, root.iter(etree.Comment), root.itersiblings(etree.Comment)):
         if comment.text == wanted:
             comment.text = ""
             following = next(left, None)

@@ -13,8 +13,9 @@ control-characters  it holds control characters other than the tabs and line bre
 fragment            it points into the mail itself: ``#top``
 not-http            another scheme: mailto, tel, sms, cid, data, javascript, an app's own
 relative            it has no scheme, or ``//host`` only: where it leads depends on the reader (or on ``<base href>``)
-malformed           ``http:`` without two slashes and a host, or whitespace in the host: no two programs agree on it
-charset             characters outside ASCII in a document that is not UTF-8: browsers encode those by its charset
+malformed           ``http:`` without two slashes or a host, or whitespace in the host: no two programs agree on it
+charset             characters outside ASCII in its query, in a document that is not UTF-8: browsers encode those by its
+                    charset
 too-long            longer than :data:`MAX_URL_BYTES`
 own-host            it leads to a tracking host of ours already
 excluded            its host is excluded by configuration
@@ -31,7 +32,7 @@ from __future__ import annotations
 import enum
 import fnmatch
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -107,6 +108,7 @@ _TAB_AND_NEWLINES: Final = str.maketrans("", "", "\t\n\r")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 _HTTP: Final = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
+_ODD_SLASHES: Final = re.compile(r"\A(https?:)(?!//[^/\\])[/\\]{2,}+", re.IGNORECASE)
 _UNUSUAL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}{}%*$<\[]")
 """What each match of :data:`_TEMPLATE` and :data:`_CONTROL` holds: most URLs have none of it."""
 _TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{%|%%[A-Za-z_][\w.:-]*%%|\*\||\|\*|\$\{|<%|\[\[[^\[\]]*+\]\]")
@@ -146,17 +148,19 @@ def opt_outs(found: list[Attribute], html: bytes) -> list[Attribute]:
     return [a for a in found if names.get(a.name)] if names else []
 
 
-def decode_href(raw: bytes, *, utf8: bool) -> str | None:
-    """Return the text of an ``href`` as a browser reads it, from its bytes; None if its charset does not tell.
+def decode_href(raw: bytes, codec: str) -> str | None:
+    """Return the text of an ``href`` as a browser reads it, from its bytes in *codec*; None if they do not tell.
 
-    With *utf8* the bytes are UTF-8. Otherwise anything outside ASCII, whether bytes or references, gives None: a
-    browser encodes such characters of a query in the document's charset.
+    In a document that is not UTF-8, a browser encodes what is outside ASCII in a query, whether written as bytes or as
+    references, in the document's charset, and everywhere else in UTF-8. Which a mail program does, once it has
+    converted the document, nobody knows: None.
     """
     try:
-        text = decode_attribute(raw.decode("utf-8" if utf8 else "ascii"))
+        text = decode_attribute(raw.decode("ascii" if raw.isascii() else codec))
     except UnicodeDecodeError:
         return None
-    return text if utf8 or text.isascii() else None
+    is_told = codec == "utf-8" or text.isascii() or text.partition("#")[0].partition("?")[2].isascii()
+    return text if is_told else None
 
 
 def clean_url(text: str) -> str:
@@ -181,6 +185,7 @@ def url_skip(url: str) -> Skip | None:
         return Skip.RELATIVE
     if scheme[1].lower() not in ("http", "https"):
         return Skip.NOT_HTTP
+    url = _ODD_SLASHES.sub(r"\1//", url)
     authority = _HTTP.match(url)
     if authority is None or " " in authority[1] or not host_of(url):
         return Skip.MALFORMED
@@ -190,10 +195,12 @@ def url_skip(url: str) -> Skip | None:
 
 
 def browser_url(url: str) -> str:
-    """Return the absolute http(s) *url* with what a browser changes before it asks: ``\\`` to ``/``, space to ``%20``.
+    """Return the absolute http(s) *url* with what a browser changes before it asks.
 
-    Everything else a browser escapes, it escapes in a redirect's answer as well.
+    That is ``\\`` to ``/``, space to ``%20``, and three or more slashes behind the scheme to two. Everything
+    else a browser escapes, it escapes in a redirect's answer as well.
     """
+    url = _ODD_SLASHES.sub(r"\1//", url)
     if "\\" in url:
         end = min((i for i in (url.find("?"), url.find("#")) if i >= 0), default=len(url))
         url = url[:end].replace("\\", "/") + url[end:]
@@ -220,35 +227,33 @@ def rules_skip(url: str, rules: LinkRules) -> Skip | None:
     return None
 
 
-def anchor_skip(
-    content: bytes, rel: bytes, rules: LinkRules, tracking_host: Callable[[], str], *, utf8: bool
-) -> Skip | None:
+def anchor_skip(content: bytes, rel: bytes, rules: LinkRules, tracking_host: str, codec: str) -> Skip | None:
     """Return why an anchor is left alone for what it says: its *rel* and its *content*, the bytes up to its end tag.
 
-    *tracking_host* is called, at most once, for the host that would stand in the link.
+    *tracking_host* is the host that would stand in the link.
     """
     if not (rules.skip_unsubscribe or rules.skip_visible_url):
         return None
     if rules.skip_unsubscribe and b"unsubscribe" in rel.lower():
         return Skip.UNSUBSCRIBE
-    text = visible_text(content, utf8=utf8).lower()
+    text = visible_text(content, codec).lower()
     if not text:
         return None
     if rules.skip_unsubscribe and _UNSUBSCRIBE_TEXT.search(text):
         return Skip.UNSUBSCRIBE
     if rules.skip_visible_url:
         shown = visible_host(text)
-        if shown and not _same_site(shown, tracking_host()):
+        if shown and not _same_site(shown, tracking_host):
             return Skip.VISIBLE_URL
     return None
 
 
-def visible_text(content: bytes, *, utf8: bool) -> str:
-    """Return the text a reader sees of an anchor's *content*, whitespace collapsed. Long content is cut."""
+def visible_text(content: bytes, codec: str) -> str:
+    """Return the text a reader sees of an anchor's *content* in *codec*, whitespace collapsed. Long content is cut."""
     content = content[:MAX_CONTENT_BYTES]
     if b"<" in content:
         content = _MARKUP.sub(b"", content)
-    text = content.decode("utf-8" if utf8 else "latin-1", "replace")
+    text = content.decode(codec, "replace")
     return " ".join(decode_attribute(text).split())
 
 

@@ -46,10 +46,20 @@ class Part:
     body_end: int
     parents: tuple[str, ...]
     """The types of the multiparts around it, outermost first."""
-    position: int
-    """0 for the first part of its multipart."""
+    path: tuple[int, ...]
+    """Its place in each of *parents*, 0 for the first part there."""
     malformed: bool = False
     """Its header block holds something that is no header field, so readers differ about where its body starts."""
+
+    @property
+    def position(self) -> int:
+        """0 for the first part of its multipart, and for a message that is none."""
+        return self.path[-1] if self.path else 0
+
+    def is_shown_with(self, other: Part) -> bool:
+        """Whether a reader sees both: not one of them instead of the other (multipart/alternative)."""
+        apart = next((i for i, (a, b) in enumerate(zip(self.path, other.path, strict=False)) if a != b), None)
+        return apart is None or self.parents[apart] != "multipart/alternative"
 
     @property
     def is_top(self) -> bool:
@@ -61,6 +71,7 @@ class Part:
 class _Frame:
     boundary: bytes
     type: str
+    path: tuple[int, ...]
     parts: int = 0
 
 
@@ -72,11 +83,11 @@ def split(body: bytes, content: Content) -> list[Part]:
     many, or a boundary is used where two readers would disagree about it.
     """
     if not content.is_multipart or not content.boundary:
-        return [Part(content, (), 0, 0, 0, len(body), (), 0)]
+        return [Part(content, (), 0, 0, 0, len(body), (), ())]
     if content.ambiguous or b"\r--" in body:
         raise StructureError("ambiguous-structure")
     splitter = _Splitter(body)
-    splitter.push(content)
+    splitter.push(content, ())
     for start, end in _hyphen_lines(body):
         splitter.line(start, end, body[start + 2 : end].rstrip(b" \t\r"))
     splitter.finish_part(len(body), at_delimiter=False)
@@ -107,8 +118,8 @@ class _Splitter:
         self._lines: set[bytes] = set()
         self._open: Part | None = None
 
-    def push(self, content: Content) -> None:
-        """Enter a multipart."""
+    def push(self, content: Content, path: tuple[int, ...]) -> None:
+        """Enter a multipart, *path* being its own."""
         boundary = content.boundary
         if len(self._frames) >= MAX_DEPTH:
             raise StructureError("mime-too-deep")
@@ -117,7 +128,7 @@ class _Splitter:
         if clash or (boundary.endswith(b"--") and boundary[:-2] in self._depth_of):
             raise StructureError("ambiguous-structure")
         self._depth_of[boundary] = len(self._frames)
-        self._frames.append(_Frame(boundary, content.type))
+        self._frames.append(_Frame(boundary, content.type, path))
         self._lines |= {b"--" + boundary, b"--" + boundary + b"--"}
 
     def line(self, start: int, end: int, text: bytes) -> None:
@@ -158,7 +169,7 @@ class _Splitter:
                 part.body_start,
                 max(part.body_start, end),
                 part.parents,
-                part.position,
+                part.path,
                 part.malformed,
             )
         )
@@ -177,13 +188,15 @@ class _Splitter:
         block = read_block(self._body, start, stop_line=self._lines)
         default = "message/rfc822" if frame.type == "multipart/digest" else "text/plain"
         content = describe([(field.name, field.value) for field in block.fields], default)
-        position, frame.parts = frame.parts, frame.parts + 1
+        path, frame.parts = (*frame.path, frame.parts), frame.parts + 1
         if content.is_multipart and content.boundary and content.encoding == "identity" and not block.malformed:
             if content.ambiguous:
                 raise StructureError("ambiguous-structure")
-            self.push(content)
+            self.push(content, path)
             return
         malformed = block.malformed and not self._ends_at_delimiter(block.body_start)
+        # RFC 5322's obsolete "Name :" is a field for some programs, and where the text starts for others.
+        spaced = any(field.value_start - field.start > len(field.name) + 1 for field in block.fields)
         bare_cr = b"\r" in self._body[block.start : block.end].replace(b"\r\n", b"")
         parents = tuple(frame.type for frame in self._frames)
         self._open = Part(
@@ -194,8 +207,8 @@ class _Splitter:
             block.body_start,
             block.body_start,
             parents,
-            position,
-            malformed or bare_cr,
+            path,
+            malformed or bare_cr or spaced,
         )
 
     def _ends_at_delimiter(self, at: int) -> bool:
@@ -206,6 +219,6 @@ class _Splitter:
 def same_outline(before: Sequence[Part], after: Sequence[Part]) -> bool:
     """Whether two splits found the same parts in the same places of the tree: an edit must never make or end one."""
     return len(before) == len(after) and all(
-        old.parents == new.parents and old.position == new.position and old.content.type == new.content.type
+        old.parents == new.parents and old.path == new.path and old.content.type == new.content.type
         for old, new in zip(before, after, strict=True)
     )

@@ -19,7 +19,8 @@ UNTRACKED_REASONS: dict[str, str] = {
     # The message as a whole: the body stays, control fields are removed.
     "auto-replied": "It is an automatic reply (Auto-Submitted, Precedence or X-Autoreply says so).",
     "auto-generated": "It says Auto-Submitted: auto-generated, and no header field of its own asks for tracking.",
-    "delivery-report": "It is a report (multipart/report): a bounce, a disposition notification or a complaint.",
+    "delivery-report": "It is a report: a bounce, a disposition notification or a complaint "
+    "(multipart/report, a part of such a kind, or X-Failed-Recipients).",
     "privacy-off": "Its X-Track-Privacy field says off.",
     "disabled-by-header": "Its own header fields turn opens and clicks off.",
     "tracking-off": "Opens, clicks and unsubscribing are all off for this sender.",

@@ -1,9 +1,10 @@
 """Links in text/plain: which bytes are a URL, and which are the sentence around it.
 
-Only http and https. Punctuation and closing brackets that end the sentence stay outside; a URL in angle brackets
-(RFC 3986 appendix C) is taken whole. Quoted lines are someone else's words. Lines are never broken or joined, so
-format=flowed (RFC 3676) flows as before; with DelSp=yes a URL at the end of a flowed line goes on in the next and is
-left alone. SparkPost's opt-out after a link, ``[[data-msys-clicktrack="0"]]``, is honoured and taken out.
+Only http and https. Punctuation that ends the sentence stays outside, and a closing bracket ends the URL if it was not
+opened in it; a URL in angle brackets (RFC 3986 appendix C) is taken whole. Quoted lines are someone else's words. Lines
+are never broken or joined, so format=flowed (RFC 3676) flows as before; with DelSp=yes a URL at the end of a flowed
+line goes on in the next and is left alone. SparkPost's opt-out after a link, ``[[data-msys-clicktrack="0"]]``, is
+honoured and taken out.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Protocol
 from .html_scan import Edit
 from .links import MAX_URL_BYTES, Link, LinkRules, Skip, browser_url, rules_skip, url_skip
 
-_URL = re.compile(rb"https?://[!#-;=?-~]++", re.IGNORECASE)
+_URL_START = re.compile(rb"https?://(?=[!#-.0-;=?-\[\]-~])", re.IGNORECASE)
+_URL_RUN = re.compile(rb"[!#-;=?-~]++")
+_BRACKET = re.compile(rb"[()\[\]{}]")
 _OPT_OUT = re.compile(rb'\[\[\s{0,8}data-msys-clicktrack\s{0,8}=\s{0,8}"?0"?\s{0,8}\]\]', re.IGNORECASE)
 _FLOWED_END = re.compile(rb" \r?\n")
-_TRAILING = frozenset(b".,;:!?'*_~|`")
+_TRAILING = b".,;:!?'*_~|`"
 _CLOSES = {0x29: 0x28, 0x5D: 0x5B, 0x7D: 0x7B}
 # A URL that begins inside a longer word is a piece of something else: another URL, an address, an identifier.
 _INSIDE_WORD = re.compile(rb"[0-9A-Za-z=&/%@_.~+\-\x80-\xff]")
@@ -55,19 +58,27 @@ def edit_text(
     edits: list[Edit] = []
     links: list[Link] = []
     skipped: Counter[str] = Counter()
-    line = 0
-    for match in _URL.finditer(text):
-        start, end = match.start(), match.end()
+    line = end = run_end = 0
+    while (match := _URL_START.search(text, end)) is not None:
+        start = match.start()
+        if start >= run_end:  # else it is the rest of a run that a bracket has ended a URL in
+            run = _URL_RUN.match(text, start)
+            run_end = run.end() if run is not None else match.end()
         line = max(line, text.rfind(b"\n", line, start) + 1)
         bracketed = text[start - 1 : start] == b"<" if start else False
-        if not (bracketed and text[end : end + 1] == b">"):
-            end = _without_punctuation(text, start, end)
-        opt_out = _OPT_OUT.match(text, text.find(b"[[", start, match.end() + 1)) if b"[[" in match.group() else None
+        if bracketed and text[run_end : run_end + 1] == b">":
+            stop = end = run_end
+        else:
+            stop = _bracket_end(text, start, run_end)
+            end = start + len(text[start:stop].rstrip(_TRAILING))
+        marker = text.find(b"[[", start, stop + 1)
+        opt_out = _OPT_OUT.match(text, marker) if marker >= 0 else None
         if opt_out is not None:
             skipped[Skip.OPT_OUT] += 1
             edits.append(Edit(opt_out.start(), opt_out.end(), b""))
+            end = opt_out.end()
             continue
-        reason = _text_skip(text, line, start, match.end(), bracketed=bracketed, delsp=delsp)
+        reason = _text_skip(text, line, start, stop, bracketed=bracketed, delsp=delsp)
         url = text[start:end].decode("ascii")
         if reason is None:
             reason = Skip.TOO_LONG if len(url) > MAX_URL_BYTES else url_skip(url)
@@ -99,16 +110,16 @@ def _text_skip(text: bytes, line: int, start: int, end: int, *, bracketed: bool,
     return None
 
 
-def _without_punctuation(text: bytes, start: int, end: int) -> int:
-    """Return where the URL ends without the punctuation, and the brackets opened before it, that follow it."""
-    surplus = {
-        close: text.count(close, start, end) - text.count(opening, start, end) for close, opening in _CLOSES.items()
-    }
-    while end > start:
-        last = text[end - 1]
-        if last in _CLOSES and surplus[last] > 0:
-            surplus[last] -= 1
-        elif last not in _TRAILING:
-            break
-        end -= 1
+def _bracket_end(text: bytes, start: int, end: int) -> int:
+    """Return where the URL at ``text[start:end]`` ends: before the first closing bracket that none in it opened."""
+    opened = dict.fromkeys(_CLOSES.values(), 0)
+    for match in _BRACKET.finditer(text, start, end):
+        bracket = text[match.start()]
+        opening = _CLOSES.get(bracket)
+        if opening is None:
+            opened[bracket] += 1
+        elif opened[opening]:
+            opened[opening] -= 1
+        else:
+            return match.start()
     return end

@@ -1,6 +1,7 @@
 """Transfer encodings, edited in place: spans of decoded bytes become changes of the encoded bytes, nothing else moves.
 
-:func:`open_body` returns an object that holds the decoded bytes and applies edits to the encoded ones:
+:func:`open_body` returns an object that holds the decoded bytes and finds the place of spans of them in the encoded
+ones, to be filled with something else:
 
 - quoted-printable (RFC 2045 section 6.7): the physical lines that an edit touches are wrapped anew, in the original's
   line length, line endings and case of hexadecimal digits; their own spelling (``=41`` for ``A``) stays, and every
@@ -16,13 +17,13 @@ from __future__ import annotations
 
 import binascii
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
-from .html_scan import Edit, apply_edits
+from .html_scan import Edit
 
 MAX_LINE = 998
 """Octets on a line without its line break (RFC 5322 section 2.1.1)."""
@@ -30,10 +31,11 @@ QP_LINE = 76
 """Octets on a quoted-printable line, its soft break included (RFC 2045 section 6.7, rule 5)."""
 
 _QP_BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n|[ \t]*\Z)")
-_QP_PADDING = (b" ", b"\t", b" \r", b"\t\r")
-"""What a line with white space at its end ends in, its LF taken off."""
+_QP_PADDING = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
+"""What a line with white space at its end ends in."""
 _QP_ESCAPE = re.compile(rb"=..", re.DOTALL)
 _QP_SPECIAL = re.compile(rb"[^\t -<>-~]")
+_QP_PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x3D)
 _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
 _UPPER_ESCAPE = re.compile(rb"=(?:[0-9][A-F]|[A-F][0-9A-F])")
 _BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/ \t\r\n]*+={0,2}[ \t\r\n]*+\Z")
@@ -48,6 +50,18 @@ class TransferError(Exception):
         self.reason = reason
 
 
+Span = tuple[int, int]
+"""Start and end of decoded bytes that are to be replaced."""
+
+
+class Placement(Protocol):
+    """Where some spans stand in an encoded body: found once, filled as often as there is something to put there."""
+
+    def fill(self, replacements: Sequence[bytes]) -> bytes:
+        """Return the encoded bytes with *replacements*, one a span, in their places."""
+        ...
+
+
 class Opened(Protocol):
     """An encoded body, opened for edits."""
 
@@ -56,9 +70,18 @@ class Opened(Protocol):
         """The content."""
         ...
 
-    def apply(self, edits: Sequence[Edit]) -> bytes:
-        """Return the encoded bytes with *edits* made, which are in order and do not overlap."""
+    def place(self, spans: Sequence[Span]) -> Placement:
+        """Return the place of *spans* of the decoded bytes, which are in order and do not overlap."""
         ...
+
+    def decode(self, encoded: bytes) -> bytes:
+        """Return the content of *encoded*, which a placement of this body made."""
+        ...
+
+
+def apply_to(opened: Opened, edits: Sequence[Edit]) -> bytes:
+    """Return the encoded bytes of *opened* with *edits* made, which are in order and do not overlap."""
+    return opened.place([(edit.start, edit.end) for edit in edits]).fill([edit.replacement for edit in edits])
 
 
 def open_body(encoded: bytes, encoding: str, eol: bytes = b"\r\n") -> Opened:
@@ -89,18 +112,43 @@ class Identity:
     def __init__(self, encoded: bytes) -> None:
         self.decoded = encoded
 
-    def apply(self, edits: Sequence[Edit]) -> bytes:
-        """Return the bytes with *edits* made."""
-        return apply_edits(self.decoded, edits)
+    def place(self, spans: Sequence[Span]) -> Placement:
+        """Return the place of *spans*."""
+        return Gaps(self.decoded, spans)
+
+    def decode(self, encoded: bytes) -> bytes:
+        """Return *encoded*."""
+        return encoded
 
 
-def overlong_line(data: bytes, edits: Sequence[Edit]) -> bool:
-    """Whether making *edits* in *data* leaves a line that they touch longer than 998 octets."""
+class Gaps:
+    """Bytes with gaps in them: plain bytes, or the content of an encoded body."""
+
+    def __init__(self, data: bytes, spans: Sequence[Span]) -> None:
+        """Cut *spans* out of *data*; ValueError for one out of order or out of bounds."""
+        self._kept: list[bytes] = []
+        at = 0
+        for start, end in spans:
+            if not at <= start <= end <= len(data):
+                raise ValueError(f"span of bytes {start} to {end}: expected {at} <= start <= end <= {len(data)}")
+            self._kept.append(data[at:start])
+            at = end
+        self._rest = data[at:]
+
+    def fill(self, replacements: Sequence[bytes]) -> bytes:
+        """Return the bytes with *replacements* in the gaps."""
+        pieces = [piece for pair in zip(self._kept, replacements, strict=True) for piece in pair]
+        pieces.append(self._rest)
+        return b"".join(pieces)
+
+
+def overlong_line(data: bytes, spans: Sequence[Span], replacements: Sequence[bytes]) -> bool:
+    """Whether *replacements* in *spans* of *data* leave a line that they touch longer than 998 octets."""
     at_line = 0  # length of the current line so far
     at = 0
     touched = False
-    for edit in edits:
-        for piece, ours in ((data[at : edit.start], False), (edit.replacement, True)):
+    for (start, end), replacement in zip(spans, replacements, strict=True):
+        for piece, ours in ((data[at:start], False), (replacement, True)):
             newline = piece.find(b"\n")
             if newline < 0:
                 at_line += len(piece)
@@ -112,7 +160,7 @@ def overlong_line(data: bytes, edits: Sequence[Edit]) -> bool:
                 at_line = len(piece) - piece.rfind(b"\n") - 1
                 touched = False
             touched = touched or ours
-        at = edit.end
+        at = end
     newline = data.find(b"\n", at)
     rest = data[at : len(data) if newline < 0 else newline].rstrip(b"\r")
     return touched and at_line + len(rest) > MAX_LINE
@@ -135,42 +183,38 @@ class QuotedPrintable:
             raise TransferError("malformed-quoted-printable")
         self._encoded = encoded
         self._eol = line_ending(encoded, eol)
-        texts = encoded.split(b"\n")
-        # A line ends in one of few ways: looking at each way once is faster than at each line.
-        endings = {text[-2:] for text in texts[:-1]}
-        self._padded = encoded.endswith((b" ", b"\t")) or any(ending.endswith(_QP_PADDING) for ending in endings)
-        if self._padded:
-            # White space at the end of a line was put there on the way and is not content (rule 3).
-            self.decoded = b"".join(
-                binascii.a2b_qp(line.content) + (b"" if line.soft else line.tail.lstrip(b" \t"))
-                for line in _read_lines(encoded)
-            )
-        else:
-            self.decoded = binascii.a2b_qp(encoded)
+        # White space at the end of a line was put there on the way and is not content (rule 3).
+        self._padded = encoded.endswith((b" ", b"\t")) or any(ending in encoded for ending in _QP_PADDING)
+        self.decoded = self.decode(encoded)
 
-    def apply(self, edits: Sequence[Edit]) -> bytes:
-        """Return the encoded bytes with *edits* made, wrapping only the physical lines that they touch."""
-        if not edits:
-            return self._encoded
+    def decode(self, encoded: bytes) -> bytes:
+        """Return the content of *encoded*."""
+        if not self._padded:
+            return binascii.a2b_qp(encoded)
+        return b"".join(
+            binascii.a2b_qp(line.content) + (b"" if line.soft else line.tail.lstrip(b" \t"))
+            for line in _read_lines(encoded)
+        )
+
+    def place(self, spans: Sequence[Span]) -> Placement:
+        """Return the place of *spans*: only the physical lines that they touch will be wrapped anew."""
         texts = self._encoded.split(b"\n")
-        lengths = self._lengths(texts)
-        starts = list(accumulate(lengths, initial=0))
+        starts = list(accumulate(self._lengths(texts), initial=0))
         if starts.pop() != len(self.decoded):
             raise TransferError("malformed-quoted-printable")
-        style = _Style.of(self._encoded, texts, self._eol)
-        out: list[bytes] = []
+        runs: list[_Run] = []
         done = 0
-        for first, last, group in _group(edits, texts, starts):
-            if first > done:
-                out.append(b"\n".join(texts[done:first]) + b"\n")
+        for first, last, numbers in _group(spans, texts, starts):
             final = last == len(texts) - 1
             lines = [_read_line(text, last=False) for text in texts[first:last]]
             lines.append(_read_line(texts[last], last=final))
-            out.append(_rewrap(lines, starts[first : last + 1], group, style))
+            before = b"\n".join(texts[done:first]) + b"\n" if first > done else b""
+            items = _take_apart(lines, starts[first : last + 1], spans, numbers)
+            simple = [type(item) for item in items] == [bytes, int, bytes, _Line]
+            runs.append(_Run(before, items, numbers[0] if simple else -1))
             done = last + 1
-        if done < len(texts):
-            out.append(b"\n".join(texts[done:]))
-        return b"".join(out)
+        rest = b"\n".join(texts[done:]) if done < len(texts) else b""
+        return _Lines(runs, rest, _Style.of(self._encoded, texts, self._eol))
 
     def _lengths(self, texts: Sequence[bytes]) -> list[int]:
         """Return the decoded length of each physical line, its line break included."""
@@ -208,22 +252,23 @@ def _decoded_length(line: _Line) -> int:
 
 
 def _group(
-    edits: Sequence[Edit], texts: Sequence[bytes], starts: Sequence[int]
-) -> Iterable[tuple[int, int, list[Edit]]]:
-    """Yield runs of lines, first and last, with the edits that touch them; no line is in two runs."""
-    run: tuple[int, int, list[Edit]] | None = None
-    for edit in edits:
-        first = bisect_right(starts, edit.start) - 1
-        last = max(first, bisect_right(starts, edit.end - 1) - 1)
-        joins = last + 1 < len(texts) and starts[last + 1] == edit.end
+    spans: Sequence[Span], texts: Sequence[bytes], starts: Sequence[int]
+) -> Iterable[tuple[int, int, list[int]]]:
+    """Yield runs of lines, first and last, with the numbers of the spans that touch them; no line is in two runs."""
+    run: tuple[int, int, list[int]] | None = None
+    for number, (start, end) in enumerate(spans):
+        first = bisect_right(starts, start) - 1
+        last = max(first, bisect_right(starts, end - 1) - 1)
+        joins = last + 1 < len(texts) and starts[last + 1] == end
         if joins and not texts[last].rstrip(b" \t\r").endswith(b"="):
-            last += 1  # the edit takes a line break away, and so joins the next line
+            last += 1  # what is replaced ends in a line break, and so joins the next line
         if run is not None and first <= run[1]:
-            run = (run[0], max(run[1], last), [*run[2], edit])
+            run[2].append(number)
+            run = (run[0], max(run[1], last), run[2])
         else:
             if run is not None:
                 yield run
-            run = (first, last, [edit])
+            run = (first, last, [number])
     if run is not None:
         yield run
 
@@ -238,14 +283,17 @@ class _Style:
 
     @classmethod
     def of(cls, encoded: bytes, texts: Sequence[bytes], eol: bytes) -> _Style:
-        soft, longest = 0, 0
-        # Only a line that could be the longest is worth a closer look.
-        for text in texts:
-            if len(text) > soft:
-                length = len(text.rstrip(b" \t\r"))
-                longest = max(longest, length)
-                if length > soft and text[length - 1 : length] == b"=":
-                    soft = length
+        longest_text = max(texts, key=len).rstrip(b" \t\r")
+        soft = longest = len(longest_text)
+        if not longest_text.endswith(b"="):  # rare: the longest line is usually one that was broken
+            soft, longest = 0, 0
+            # Only a line that could be the longest is worth a closer look.
+            for text in texts:
+                if len(text) > soft:
+                    length = len(text.rstrip(b" \t\r"))
+                    longest = max(longest, length)
+                    if length > soft and text[length - 1 : length] == b"=":
+                        soft = length
         # A soft break shows where the encoder breaks. Without one, the longest line says what it thinks allowed.
         limit = soft if soft >= 20 else max(longest, QP_LINE)
         lower = _UPPER_ESCAPE.search(encoded) is None and _LOWER_ESCAPE.search(encoded) is not None
@@ -261,13 +309,19 @@ class _Style:
         """Return an encoded *content* in lines no longer than the limit, the last of them ending in *tail*."""
         out: list[bytes] = []
         at = 0
-        room_at_end = self.limit - 1 if soft else self.limit
-        while len(content) - at > room_at_end:
-            stop = _break_before(content, at, at + self.limit - 1)
+        for stop in self.breaks(content, soft=soft):
             out += (content[at:stop], b"=", self.eol)
             at = stop
         out += (content[at:], tail)
         return b"".join(out)
+
+    def breaks(self, content: bytes, *, soft: bool) -> Iterator[int]:
+        """Yield the offsets at which an encoded *content*, whose last line is broken as well if *soft*, is broken."""
+        at = 0
+        room_at_end = self.limit - 1 if soft else self.limit
+        while len(content) - at > room_at_end:
+            at = _break_before(content, at, at + self.limit - 1)
+            yield at
 
 
 def _break_before(content: bytes, at: int, stop: int) -> int:
@@ -288,39 +342,135 @@ def _break_before(content: bytes, at: int, stop: int) -> int:
     return whole if whole > at else best
 
 
-def _rewrap(lines: Sequence[_Line], starts: Sequence[int], edits: Sequence[Edit], style: _Style) -> bytes:
-    """Return the physical *lines*, whose decoded content starts at *starts*, with *edits* made and wrapped anew."""
-    contents: list[bytes] = [b""]  # of the logical lines
-    tails: list[_Line] = []
-    where = 0  # the physical line, and the place in it, up to which everything is copied
+_Item = bytes | int | _Line
+
+
+_Piece = bytes | tuple[int, int]
+"""Of a run that is wrapped: bytes of its own, or from where to where what comes into its gap."""
+_MAX_LAYOUTS = 4
+"""Of one run: a link's URL has the same length in every message."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring physical lines that are wrapped anew, and the encoded bytes before them, which stay."""
+
+    before: bytes
+    items: list[_Item]
+    """What the lines say, encoded but not wrapped: bytes, the number of a replacement, or the end of a logical line."""
+    gap: int
+    """The number of the only replacement between bytes of one logical line, or -1 where it is not so simple."""
+    layouts: dict[int, list[_Piece]] = field(default_factory=dict)
+    """How a run with such a gap is wrapped, by the length of what comes into it, where nothing of that is escaped."""
+
+
+def _take_apart(
+    lines: Sequence[_Line], starts: Sequence[int], spans: Sequence[Span], numbers: Sequence[int]
+) -> list[_Item]:
+    """Return what the physical *lines* say, whose decoded content starts at *starts*, the spans *numbers* cut out."""
+    places = _Places(lines, starts)
+    items: list[_Item] = []
+    where = 0  # the physical line, and the place in it, up to which everything is taken
     column = 0
 
-    def copy_to(line: int, stop: int) -> None:
+    def take_to(line: int, stop: int) -> None:
         nonlocal where, column
         while where < line:
-            contents[-1] += lines[where].content[column:]
+            add(lines[where].content[column:])
             if not lines[where].soft:
-                tails.append(lines[where])
-                contents.append(b"")
+                items.append(lines[where])
             where, column = where + 1, 0
-        contents[-1] += lines[where].content[column:stop]
+        add(lines[where].content[column:stop])
         column = stop
 
-    for edit in edits:
-        line, stop = _locate(lines, starts, edit.start)
-        copy_to(line, stop)
-        first, *more = edit.replacement.replace(b"\r\n", b"\n").split(b"\n")
-        contents[-1] += style.encode(first)
-        for text in more:
-            tails.append(_Line(b"", style.eol, soft=False))
-            contents.append(style.encode(text))
-        where, column = _locate(lines, starts, edit.end)
-    copy_to(len(lines) - 1, len(lines[-1].content))
-    tails.append(lines[-1])
-    return b"".join(
-        style.wrap(content if line.soft else _guard_space(content, style), line.tail, soft=line.soft)
-        for content, line in zip(contents, tails, strict=True)
-    )
+    def add(content: bytes) -> None:
+        if items and isinstance(items[-1], bytes):
+            items[-1] += content
+        else:
+            items.append(content)
+
+    for number in numbers:
+        start, end = spans[number]
+        take_to(*places.find(start))
+        items.append(number)
+        where, column = places.find(end)
+    take_to(len(lines) - 1, len(lines[-1].content))
+    items.append(lines[-1])
+    return items
+
+
+class _Lines:
+    """The placement of spans in quoted-printable."""
+
+    def __init__(self, runs: Sequence[_Run], rest: bytes, style: _Style) -> None:
+        self._runs = runs
+        self._rest = rest
+        self._style = style
+
+    def fill(self, replacements: Sequence[bytes]) -> bytes:
+        """Return the encoded bytes with *replacements* in their places, wrapped as the original is."""
+        style = self._style
+        out: list[bytes] = []
+        for run in self._runs:
+            out.append(run.before)
+            if run.gap < 0 or not _is_plain(new := replacements[run.gap]):
+                out += _wrapped(style, run.items, replacements)
+                continue
+            layout = run.layouts.get(len(new))
+            if layout is None:
+                layout = _lay_out(style, run.items, len(new))
+                if len(run.layouts) < _MAX_LAYOUTS:
+                    run.layouts[len(new)] = layout
+            out += [piece if isinstance(piece, bytes) else new[piece[0] : piece[1]] for piece in layout]
+        out.append(self._rest)
+        return b"".join(out)
+
+
+def _wrapped(style: _Style, items: Sequence[_Item], replacements: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the encoded bytes of a run."""
+    content: list[bytes] = []
+    for item in items:
+        if isinstance(item, bytes):
+            content.append(item)
+        elif isinstance(item, int):
+            first, *more = replacements[item].replace(b"\r\n", b"\n").split(b"\n")
+            content.append(style.encode(first))
+            for text in more:
+                yield style.wrap(_guard_space(b"".join(content), style), style.eol, soft=False)
+                content = [style.encode(text)]
+        else:
+            text = b"".join(content)
+            yield style.wrap(text if item.soft else _guard_space(text, style), item.tail, soft=item.soft)
+            content = []
+
+
+def _lay_out(style: _Style, items: Sequence[_Item], length: int) -> list[_Piece]:
+    """Return how a run with one gap is wrapped when *length* plain bytes come into it, whatever they are."""
+    before, _, after, end = items
+    assert isinstance(before, bytes)
+    assert isinstance(after, bytes)
+    assert isinstance(end, _Line)
+    content = before + b"x" * length + after
+    content = content if end.soft else _guard_space(content, style)
+    gap, behind = len(before), len(before) + length
+    pieces: list[_Piece] = []
+    at = 0
+    for stop in (*style.breaks(content, soft=end.soft), len(content)):
+        if at < gap:
+            pieces.append(content[at : min(stop, gap)])
+        if stop > gap and at < behind:
+            pieces.append((max(at, gap) - gap, min(stop, behind) - gap))
+        if stop > behind:
+            pieces.append(content[max(at, behind) : stop])
+        pieces.append(b"=" + style.eol)
+        at = stop
+    pieces[-1] = end.tail
+    return pieces
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether quoted-printable spells *data* as it is, as it does our URLs."""
+    return not data.translate(None, _QP_PLAIN)
 
 
 def _guard_space(content: bytes, style: _Style) -> bytes:
@@ -330,24 +480,31 @@ def _guard_space(content: bytes, style: _Style) -> bytes:
     return content[:-1] + style.encode(content[-1:])
 
 
-def _locate(lines: Sequence[_Line], starts: Sequence[int], offset: int) -> tuple[int, int]:
-    """Return the line of decoded *offset*, and its place in the line's content.
+class _Places:
+    """Finds decoded offsets in neighbouring physical lines; each line is looked at once, however long it is."""
 
-    TransferError if the offset is between the CR and the LF of a line break, which no edit has business with.
-    """
-    number = max(0, bisect_right(starts, offset) - 1)
-    content = lines[number].content
-    wanted = offset - starts[number]
-    place = wanted
-    for count, match in enumerate(_QP_ESCAPE.finditer(content)):
-        if match.start() - 2 * count >= wanted:
-            break
-        place = wanted + 2 * (count + 1)
-    if place > len(content):
-        if number + 1 < len(lines) or place > len(content) + len(lines[number].tail):
+    def __init__(self, lines: Sequence[_Line], starts: Sequence[int]) -> None:
+        self._lines = lines
+        self._starts = starts
+        self._escapes: dict[int, list[int]] = {}
+        """Of the lines looked at, what offset in the decoded line each escape is for."""
+
+    def find(self, offset: int) -> tuple[int, int]:
+        """Return the line of decoded *offset*, and its place in the line's content.
+
+        TransferError if the offset is between the CR and the LF of a line break, which no edit has business with.
+        """
+        number = max(0, bisect_right(self._starts, offset) - 1)
+        line = self._lines[number]
+        escapes = self._escapes.get(number)
+        if escapes is None:
+            escapes = [match.start() - 2 * count for count, match in enumerate(_QP_ESCAPE.finditer(line.content))]
+            self._escapes[number] = escapes
+        wanted = offset - self._starts[number]
+        place = wanted + 2 * bisect_left(escapes, wanted)
+        if place > len(line.content):
             raise TransferError("edit-inside-line-break")
-        place = len(content)
-    return number, place
+        return number, place
 
 
 def encode_quoted_printable(data: bytes, eol: bytes) -> bytes:
@@ -378,24 +535,20 @@ class Base64:
         self.decoded = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
         self._eol = line_ending(encoded, eol)
 
-    def apply(self, edits: Sequence[Edit]) -> bytes:
-        """Return the encoded bytes with *edits* made, the same bytes up to the first changed quantum."""
-        if not edits:
-            return self._encoded
-        quantum = min(edits[0].start, len(self.decoded)) // 3
-        keep = self._place(4 * quantum)
-        rest = apply_edits(self.decoded, edits)[3 * quantum :]
-        digits = binascii.b2a_base64(rest, newline=False)
-        width = min(self._width(), MAX_LINE)
+    def decode(self, encoded: bytes) -> bytes:
+        """Return the content of *encoded*."""
+        return binascii.a2b_base64(encoded + b"=" * (-len(encoded.translate(None, _SPACE)) % 4))
+
+    def place(self, spans: Sequence[Span]) -> Placement:
+        """Return the place of *spans*: the bytes before the first quantum that changes will stay the same."""
+        if not spans:
+            return Gaps(self._encoded, ())
+        first = min(spans[0][0], len(self.decoded)) // 3
+        keep = self._place(4 * first)
         column = keep - (self._encoded.rfind(b"\n", 0, keep) + 1)
         trailing = self._encoded[len(self._encoded.rstrip(_SPACE)) :]
-        first = max(0, width - column)
-        pieces = [digits[:first]] if first else []
-        pieces += (digits[at : at + width] for at in range(first, len(digits), width))
-        text = self._eol.join(pieces)
-        if not first and pieces:
-            text = self._eol + text
-        return self._encoded[:keep] + text + trailing
+        gaps = Gaps(self.decoded[3 * first :], [(start - 3 * first, end - 3 * first) for start, end in spans])
+        return _Digits(self._encoded[:keep], gaps, column, min(self._width(), MAX_LINE), self._eol, trailing)
 
     def _width(self) -> int:
         """Return the digits on a full line: the longest there is, or 76 where there is but one short line."""
@@ -425,3 +578,28 @@ class Base64:
                 count -= 1
             at += 1
         return at
+
+
+@dataclass(frozen=True, slots=True)
+class _Digits:
+    """The placement of spans in base64."""
+
+    kept: bytes
+    rest: Gaps
+    """The content behind what is kept."""
+    column: int
+    """Where in its line the first new digit stands."""
+    width: int
+    eol: bytes
+    trailing: bytes
+
+    def fill(self, replacements: Sequence[bytes]) -> bytes:
+        """Return the encoded bytes with *replacements* in their places."""
+        digits = binascii.b2a_base64(self.rest.fill(replacements), newline=False)
+        first = max(0, self.width - self.column)
+        pieces = [digits[:first]] if first else []
+        pieces += (digits[at : at + self.width] for at in range(first, len(digits), self.width))
+        text = self.eol.join(pieces)
+        if not first and pieces:
+            text = self.eol + text
+        return self.kept + text + self.trailing

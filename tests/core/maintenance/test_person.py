@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from postwake.errors import UsageError
-from postwake.events import Accepted, EventType, Hit, Who
+from postwake.events import Accepted, EventType, Hit, Who, encode
 from postwake.store.maintenance import check_integrity, check_references
-from postwake.store.person import Address, export, forget
+from postwake.store.person import Address, export, forget, in_spool
+from postwake.store.spool import Spool
 
 ANN = "Ann.Other+shop@Example.NET"
 Ask = Callable[..., list[tuple[Any, ...]]]
@@ -177,4 +178,36 @@ def test_export_is_complete(ann_everywhere: Path) -> None:
 
 def test_export_of_nobody(store: Path) -> None:
     """Nothing is held about who was never written to."""
-    assert export(store, "nobody@example.net") == {"address": "nobody@example.net", "messages": [], "mentions": {}}
+    assert export(store, "nobody@example.net") == {
+        "address": "nobody@example.net",
+        "messages": [],
+        "mentions": {},
+        "spool": {},
+    }
+
+
+def test_what_waits_in_the_spool_is_found(
+    ann_everywhere: Path, tmp_path: Path, accepted: Callable[..., Accepted], hit: Callable[..., Hit]
+) -> None:
+    """Lines that name her, and hits on her messages that do not; in ``.bad`` files, too; not others'."""
+    directory = tmp_path / "spool"
+    shared, others = accepted(2).tracking_id, accepted(4).tracking_id
+    waiting = [
+        accepted(7, recipients=(ANN,)),
+        hit(21, client="192.0.2.7"),
+        hit(22, tracking_id=shared, recipient=0),
+        hit(23, tracking_id=shared, recipient=1),  # bo's
+        hit(24, tracking_id=others),
+        accepted(8, recipients=("joann.other+shop@example.net",)),
+    ]
+    spool = Spool(directory, "pixelserver")
+    spool.append(waiting)
+    (directory / "old.bad").write_text(f'{{"kind": 5}}\nnot JSON, but of {ANN}\n')
+    found = export(ann_everywhere, ANN, directory)["spool"]
+    (name,) = (path.name for path in directory.glob("*.spool"))
+    assert found == {
+        name: [encode(event) for event in waiting[:3]],
+        "old.bad": [f"not JSON, but of {ANN}"],
+    }
+    assert in_spool(ann_everywhere, directory / "nowhere", ANN) == {}
+    spool.close()

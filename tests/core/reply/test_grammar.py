@@ -40,6 +40,30 @@ TABLE = [
         id="postfix-said-no-dsn",
     ),
     pytest.param(
+        "host mx.example.com[192.0.2.1] said: 550 5.7.25 [192.0.2.9] no PTR (in reply to end of DATA command)",
+        ("mx.example.com", "192.0.2.1", "end of DATA", 550, "5.7.25"),
+        "[192.0.2.9] no PTR",
+        id="postfix-said-enhanced-code-before-an-address-is-no-host",
+    ),
+    pytest.param(
+        "host mx.example.com[192.0.2.1] said: 451-one#012451-two#012451 4.7.1 three (in reply to RCPT TO command)",
+        ("mx.example.com", "192.0.2.1", "RCPT TO", 451, "4.7.1"),
+        "one two three",
+        id="postfix-said-newlines-as-rsyslog-writes-them",
+    ),
+    pytest.param(
+        "450-4-first 450 4.2.1 the last line alone has the enhanced code",
+        (None, None, None, 450, "4.2.1"),
+        "4-first the last line alone has the enhanced code",
+        id="enhanced-code-on-the-last-line-alone",
+    ),
+    pytest.param(
+        "SASL authentication failed; server smtp.example.com[192.0.2.1] said: 535 5.7.8 Error: bad",
+        ("smtp.example.com", "192.0.2.1", None, 535, "5.7.8"),
+        "Error: bad",
+        id="postfix-sasl",
+    ),
+    pytest.param(
         "connect to mx.example.com[192.0.2.1]:25: Connection refused",
         ("mx.example.com", "192.0.2.1", "connect", None, None),
         "Connection refused",

@@ -98,6 +98,7 @@ def test_shipped_patterns_have_no_nested_repetition() -> None:
             GOOD.replace('"policy"', '"bad"'), "category is 'bad': expected one of authentication", id="category"
         ),
         pytest.param(GOOD.replace('"quux"', '"qu(ux"'), "match is not a regular expression", id="regex"),
+        pytest.param(GOOD.replace('"quux"', '"a{99999999999}"'), "match is not a regular expression", id="repetition"),
         pytest.param(GOOD.replace('"quux"', "17"), "match is 17: expected a regular expression", id="match-type"),
         pytest.param(GOOD.replace('match = "quux"', ""), "nothing to match", id="no-condition"),
         pytest.param(GOOD.replace('advice = "Do this."', ""), "advice is missing", id="no-advice"),
@@ -198,6 +199,8 @@ def test_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("relay|loops", ("loops", "relay")),
         ("(?:relay)|(?:loops back)", ("loops back", "relay")),
         ("(user|recipient) .*", ("recipient", "user")),
+        ("(?:(user|recipient) ?: refused)", (": refused",)),
+        ("(?:(user|recipient) ?)", ("recipient", "user")),
         ("(user)? unknown", (" unknown",)),
         ("(?!user )absent", ("absent",)),
         (r"[Uu]ser|\bspam\b", ("ser", "spam")),

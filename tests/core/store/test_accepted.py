@@ -215,7 +215,7 @@ def test_late_after_the_log_and_a_hit(log_says: Make, apply: Make, accepted: Mak
     assert ask("SELECT recipient FROM opens UNION ALL SELECT recipient FROM clicks") == [("ann@example.net",)] * 2
     assert ask("SELECT message, opens_human, clicks_machine FROM engagement") == [(1, 1, 1)]
     found = rollups(ask)
-    expected = {"messages": 1, "sent": 1, "opened_human": 1, "opened_any": 1, "clicked_any": 1}
+    expected = {"messages": 1, "sent": 1, "opened_human": 1, "opened_possible": 1, "opened_any": 1, "clicked_any": 1}
     assert {key[3]: n for key, n in found.items() if key[:3] == ("cohort", "all", "")} == expected
     apply(hit(3))
     assert ask("SELECT message, opens_unknown FROM engagement") == [(1, 1)]

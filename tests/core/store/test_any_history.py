@@ -86,8 +86,10 @@ def recount(connection) -> Counter[tuple[str, str, int, str, str]]:
         said = [kind for kind, _ in did if kind in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)]
         facts = {
             "opened_human": any(who == Who.HUMAN for _, who in touched),
+            "opened_possible": any(who != Who.MACHINE for _, who in touched),
             "opened_any": bool(touched),
             "clicked_human": Who.HUMAN in clicked,
+            "clicked_possible": clicked - {Who.MACHINE} != set(),
             "clicked_any": bool(clicked),
             "unsubscribed": said[-1:] == [EventType.UNSUBSCRIBED],
         }

@@ -20,7 +20,6 @@ from postwake.store import schema
 from postwake.store.connection import WriteLock, file_identity, migrate_file, open_reader, open_writer
 from postwake.tokens import Privacy
 
-MIGRATIONS = ["m001_first", "m002_readers_by_recipient_domain"]
 OPENERS = pytest.mark.parametrize("opener", [open_reader, open_writer], ids=["reader", "writer"])
 Opener = Callable[[Path], sqlite3.Connection]
 
@@ -118,9 +117,10 @@ def test_readers_cannot_write(store: Path) -> None:
 
 
 def test_migrating_once(tmp_path: Path) -> None:
-    """The first migration makes everything, the second finds nothing to do."""
+    """Migrating makes everything, and the second time finds nothing to do."""
     path = tmp_path / "postwake.db"
-    assert migrate_file(path) == MIGRATIONS
+    made = migrate_file(path)
+    assert (made[0], len(made)) == ("m001_first", schema.version())
     assert migrate_file(path) == []
     with closing(open_reader(path)) as connection:
         assert schema.found_version(connection) == schema.version()
@@ -141,7 +141,8 @@ def test_migrating_concurrently(tmp_path: Path) -> None:
         child.stdin.close()
         child.stdin = None
     said = sorted(child.communicate(timeout=60)[0].strip() for child in children)
-    assert said == [str(MIGRATIONS), "[]", "[]"]
+    assert said[0].startswith("['m001_first'")
+    assert said[1:] == ["[]", "[]"]
 
 
 def test_a_migration_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +157,8 @@ def test_a_migration_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.Mo
         names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     assert not {"message", "event", "rollup"} & names
     monkeypatch.undo()
-    assert migrate_file(path) == MIGRATIONS
+    made = migrate_file(path)
+    assert (made[0], len(made)) == ("m001_first", schema.version())
 
 
 def test_dictionaries_of_numbers(ask: Callable[..., list[tuple[object, ...]]]) -> None:

@@ -39,7 +39,7 @@ def test_shared(apply: Make, accepted: Make, hit: Make, ask: Ask) -> None:
     apply(accepted(recipients=("a@example.net", "b@example.net")), hit(1, recipient=0), hit(2, recipient=0))
     assert ask("SELECT recipient FROM opens") == [(None,), (None,)]
     assert ask("SELECT recipient_idx, opens_unknown FROM engagement") == [(0, 2)]
-    assert engaged(ask) == {"opened_any": 1}
+    assert engaged(ask) == {"opened_possible": 1, "opened_any": 1}
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,14 @@ def test_counted_by_recipient_domain(
 @pytest.mark.parametrize(
     ("kind", "who", "expected"),
     [
-        (EventType.OPENED, Who.HUMAN, {"opened_human": 1, "opened_any": 1}),
+        (EventType.OPENED, Who.HUMAN, {"opened_human": 1, "opened_possible": 1, "opened_any": 1}),
         (EventType.OPENED, Who.MACHINE, {"opened_any": 1}),
-        (EventType.OPENED, Who.UNKNOWN, {"opened_any": 1}),
-        (EventType.CLICKED, Who.HUMAN, {"opened_human": 1, "opened_any": 1, "clicked_human": 1, "clicked_any": 1}),
+        (EventType.OPENED, Who.UNKNOWN, {"opened_possible": 1, "opened_any": 1}),
+        (
+            EventType.CLICKED,
+            Who.HUMAN,
+            {f"{what}_{who}": 1 for what in ("opened", "clicked") for who in ("human", "possible", "any")},
+        ),
         (EventType.CLICKED, Who.MACHINE, {"opened_any": 1, "clicked_any": 1}),
         (EventType.UNSUBSCRIBED, Who.HUMAN, {"unsubscribed": 1}),
     ],
@@ -175,7 +179,7 @@ def test_when_it_was_delivered(apply: Make, accepted: Make, transactions: Transa
     event = accepted(recipients=("a@example.net", "b@example.net", "c@example.net"))
     apply(event)
     connection = transactions.connection
-    assert delivered_at_us(connection, event.tracking_id, 0) is None
+    assert delivered_at_us(connection, 1, 0) is None
     ask("UPDATE delivery SET state = ?, last_attempt_us = 100 + idx WHERE idx > 1", State.SENT)
-    assert [delivered_at_us(connection, event.tracking_id, n) for n in (0, 1, 2, 3)] == [102, None, 102, 103]
-    assert delivered_at_us(connection, bytes(16), 0) is None
+    assert [delivered_at_us(connection, 1, n) for n in (0, 1, 2, 3)] == [102, None, 102, 103]
+    assert delivered_at_us(connection, 2, 0) is None

@@ -11,6 +11,7 @@ from typing import Any
 from postwake.events import Direction, EventType, Who
 from postwake.store.apply import apply_event
 from postwake.store.connection import WriteLock, migrate_file, open_writer
+from postwake.store.counting import ENGAGED
 from postwake.store.transaction import Transactions
 
 Make = Callable[..., Any]
@@ -53,7 +54,7 @@ def test_readers_by_recipient_domain(store: Path, accepted: Make, hit: Make) -> 
         assert any(
             row[2:5:2] == ("recipient_domain", "m\N{LATIN SMALL LETTER U WITH DIAERESIS}.example") for row in written[0]
         )
-        readers = "('opened_human', 'opened_any', 'clicked_human', 'clicked_any', 'unsubscribed', 'complained')"
+        readers = str(tuple(ENGAGED))
         connection.execute(f"DELETE FROM rollup WHERE dimension = 'recipient_domain' AND measure IN {readers}")
         connection.execute("DROP INDEX engagement_unsubscribed")
         connection.execute("ALTER TABLE engagement DROP COLUMN domain")

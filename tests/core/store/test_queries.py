@@ -57,7 +57,7 @@ def test_finding_a_delivery_of_a_later_day(apply: Make, accepted: Make, ask: Ask
     assert queries.find_messages(reader, "ann@example.net") == [1]
 
 
-def test_looking_costs_a_step_a_day(reader: Any) -> None:
+def test_looking_costs_a_step_an_hour(reader: Any) -> None:
     """Each look is a search of an index, never a scan of a table."""
     for table, index in (
         ("message", "message_queue_id"),
@@ -66,7 +66,7 @@ def test_looking_costs_a_step_a_day(reader: Any) -> None:
     ):
         seen: list[str] = []
         reader.set_trace_callback(seen.append)
-        list(queries._days(reader, table, index))
+        list(queries._hours(reader, table, index))
         reader.set_trace_callback(None)
         plan = " ".join(row["detail"] for row in reader.execute(f"EXPLAIN QUERY PLAN {seen[0]}"))
         assert f"SEARCH {table} USING" in plan

@@ -87,11 +87,29 @@ RECORDS = [
     pytest.param(f"{ID} H=mx.t.test [192.0.2.4] SMTP error from remote mail server after RCPT TO:<u@t.test>: 451 Recipient deferred", HostSaid, {"relay.ip": "192.0.2.4", "reply": "SMTP error from remote mail server after RCPT TO:<u@t.test>: 451 Recipient deferred"}, id="host-error-without-a-flag"),
     pytest.param(f"{ID} H=mx.t.test [192.0.2.4] Connection refused", HostSaid, {"relay.host": "mx.t.test"}, id="host-refused"),
     pytest.param("H=(c.test) [192.0.2.1] F=<s@t.test> rejected RCPT <r@t.test>: relay not permitted", Rejected, {"queue_id": "", "stage": "RCPT", "client_ip": "192.0.2.1", "helo": "c.test", "sender": "s@t.test", "recipient": "r@t.test", "text": "relay not permitted", "code": 550}, id="rejected-rcpt"),
-    pytest.param("H=mail.t.test (c) [192.0.2.1]:4711 F=<s@t.test> temporarily rejected RCPT <r@t.test>: greylisted", Rejected, {"code": 450, "client_name": "mail.t.test"}, id="rejected-temporarily"),
+    pytest.param("H=mail.t.test (c) [192.0.2.1]:4711 F=<s@t.test> temporarily rejected RCPT <r@t.test>: greylisted", Rejected, {"code": 451, "client_name": "mail.t.test"}, id="rejected-temporarily"),
     pytest.param(f"{ID} H=(c.test) [192.0.2.1] F=<s@t.test> rejected after DATA: no thanks", Rejected, {"queue_id": ID, "stage": "DATA", "sender": "s@t.test", "recipient": None}, id="rejected-after-data"),
     pytest.param("H=(c.test) [192.0.2.1] rejected MAIL <s@t.test>: bad sender", Rejected, {"stage": "MAIL", "sender": "s@t.test", "recipient": None}, id="rejected-mail"),
     pytest.param("H=(c.test) [192.0.2.1] F=<s@t.test> RCPT <r@t.test>: discarded by RCPT ACL: spam", Rejected, {"action": "discard", "recipient": "r@t.test", "code": None}, id="discarded-rcpt"),
     pytest.param(f"{ID} => blackhole (RCPT ACL discarded recipients)", Rejected, {"action": "discard", "queue_id": ID}, id="discarded-after-rcpt"),
+    # exim: src/macros.h. 4.8x and 4.92 begin these numbers at -51, 4.96 to 4.98 at -52, later ones at -59.
+    pytest.param(f"{ID} == u@a.test routing defer (-51): retry time not reached", Attempt, {"retry_only": True, "status": "deferred"}, id="retry-time-4.92"),
+    pytest.param(f"{ID} == u@a.test R=r T=t defer (-61): retry time not reached for any host for 'a.test'", Attempt, {"retry_only": True}, id="retry-time-after-4.98"),
+    pytest.param(f"{ID} == u@a.test R=alias defer (-53): not now please", Attempt, {"retry_only": False, "reply": "not now please"}, id="a-routers-defer-after-4.98"),
+    pytest.param(f"{ID} == u@a.test R=r T=t defer (-56): domain is in queue_domains", Attempt, {"retry_only": True}, id="queue-domains"),
+    pytest.param(f"{ID} ** john: doe@a.test <\"john: doe\"@a.test> R=r T=t H=h [192.0.2.1]: SMTP error from remote mail server after RCPT TO:<\"john: doe\"@a.test>: 550 x",
+        Attempt, {"recipient": "john: doe@a.test", "original_recipient": '"john: doe"@a.test', "relay.ip": "192.0.2.1", "transport": "t", "reply": "SMTP error from remote mail server after RCPT TO:<\"john: doe\"@a.test>: 550 x"}, id="colon-in-a-local-part"),
+    pytest.param(f"{ID} => u@a.test R=r T=t H=h [192.0.2.1] C=\"250 cut by sysl", Attempt, {"reply": "250 cut by sysl", "status": "sent"}, id="reply-cut-by-syslog"),
+    pytest.param("H=(y.test) [192.0.2.178]:3755 I=[192.0.2.4]:25 F=m@l.test rejected RCPT dir@ml3.test: relay not permitted", Rejected, {"sender": "m@l.test", "recipient": "dir@ml3.test", "text": "relay not permitted"}, id="rejected-without-angle-brackets"),
+    # exim: src/deliver.c, delivery_log(): with SRS built in, its sender stands before the return path.
+    pytest.param(f"{ID} => u+01 - test (\"u+01 - Test\"@a.test, u@a.test) <u@a.test> SRS=<SRS0=zT=ZG=b.test=c@a.test> R=virtual_user T=dovecot_virtual_delivery C=\"250 2.0.0 <u@a.test> x Saved\"",
+        Attempt, {"recipient": "u@a.test", "original_recipient": None, "transport": "dovecot_virtual_delivery", "dsn": "2.0.0"}, id="srs-sender-and-parents-with-spaces"),
+    pytest.param(f"{ID} ** u@a.test SRS=<SRS0=a=b=c=d@e.test> R=r T=t H=mx.a.test [192.0.2.1]: SMTP error from remote mail server after end of data: 550 x", Attempt, {"recipient": "u@a.test", "relay.ip": "192.0.2.1"}, id="srs-sender-of-a-failure"),
+    pytest.param(f"{ID} => s+spam |/usr/local/bin/autorespond s@a.test /home/a/.autorespond (s@a.test) <s@a.test> R=virtual_aliases T=virtual_address_pipe", Attempt, {"recipient": "s@a.test", "original_recipient": None, "agent": "pipe"}, id="command-behind-a-local-part"),
+    pytest.param(f"{ID} => u@a.test R=r T=t H=mx.a.test", Attempt, {"relay.host": "mx.a.test", "relay.ip": None, "relay.text": "mx.a.test"}, id="host-without-an-address"),
+    pytest.param(f"{ID} == u@a.test R=dnslookup T=remote_smtp defer (-44): SMTP error from remote mail server after RCPT TO:<u@a.test>: host mx.a.test [192.0.2.1]: 450 4.3.2 Too many mails",
+        Attempt, {"relay.text": "mx.a.test[192.0.2.1]", "dsn": "4.3.2", "reply": "SMTP error from remote mail server after RCPT TO:<u@a.test>: host mx.a.test [192.0.2.1]: 450 4.3.2 Too many mails"}, id="host-in-the-text"),
+    pytest.param(f"{ID} ** u@a.test R=enforce_mail_permissions: Domain b.test has exceeded the max emails per hour (101/100 (101%)) allowed.  Message discarded.", Attempt, {"status": "bounced", "relay.text": "", "reply": "Domain b.test has exceeded the max emails per hour (101/100 (101%)) allowed.  Message discarded."}, id="cpanel-limit"),
 ]
 
 SHAPES = [
@@ -116,6 +134,7 @@ STAMPS = [
     pytest.param("2026-03-05 06:52:01 [4711] ", 0, id="pid"),
     pytest.param("Mar  5 06:52:01 mx1 exim[4711]: 2026-03-05 07:52:01 ", 0, id="syslog-own-stamp-in-another-zone"),
     pytest.param("Mar  5 06:52:01 mx1 exim[4711]: ", 0, id="syslog-without-own-stamp"),
+    pytest.param("2026-03-05 06:52:01 mx1 exim4[4711]: 2026-03-05 07:52:01 ", 0, id="syslog-stamp-like-exims-own"),
     pytest.param(
         "2026-03-05T06:52:01.000447+00:00 mx1 exim[4711]: 2026-03-05 07:52:01 [4711] ", 447, id="syslog-rfc3339"
     ),

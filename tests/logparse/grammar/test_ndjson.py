@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (log lines are long)
 """Events from a log without a store, against golden files.
 
 Regenerate these with POSTWAKE_REGENERATE=1, and read the diff.
@@ -29,6 +30,15 @@ def events_of(path: Path, mta: str = "auto", *, portion_bytes: int = 1 << 16) ->
     # The Exim logs were written in the zone UTC+1, without saying so; a zone's name has the sign the other way round.
     zone = "Etc/GMT-1" if path.parent.name == "exim" and "syslog" not in path.name else "UTC"
     return list(parse_log([(path.name, portions)], mta=mta, year=None, timezone=zone, now_us=NOW_US, stats=True))
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_line_ends_of_another_system_do_not_matter(path: Path) -> None:
+    """The same events from a log whose lines end in CRLF."""
+    data = path.read_bytes().replace(b"\n", b"\r\n")
+    zone = "Etc/GMT-1" if path.parent.name == "exim" and "syslog" not in path.name else "UTC"
+    events = list(parse_log([("-", [data])], mta="auto", year=None, timezone=zone, now_us=NOW_US, stats=True))
+    assert events == events_of(path)
 
 
 def test_there_are_golden_logs() -> None:
@@ -113,6 +123,70 @@ def test_retry_timeout_is_expiry() -> None:
     line = b"2026-03-05 06:52:01 1xUz23-0005zv-2n ** a@b.test: retry timeout exceeded\n"
     (event,) = parse_log([("-", [line])], mta="exim", year=None, timezone="UTC", now_us=NOW_US, stats=False)
     assert (event["type"], event["status"], event["recipient"]) == ("expired", "expired", "a@b.test")
+
+
+POSTFIX, EXIM = "Mar  5 06:52:01 mx1 postfix", "2026-03-05 06:52:01 1xUz23-0005zv-2n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param(
+            f"{POSTFIX}/smtp[1]: DEADBEEF: to=<a@b.test>, relay=mx[192.0.2.1], delay=2, status=bounced "
+            "(host mx[192.0.2.1] said: 550 5.1.1 unknown (in reply to RCPT TO command))",
+            {"type": "bounced", "dsn": "5.1.1", "code": 550},
+            id="before-2.3-the-enhanced-code-is-the-replys",
+        ),
+        pytest.param(
+            f"{EXIM} ** a@b.test R=r T=t H=mx [192.0.2.1]: SMTP error from remote mail server after RCPT TO:<a@b.test>: 550",
+            {"type": "bounced", "code": 550, "dsn": None, "status": "bounced"},
+            id="a-code-and-nothing-behind-it",
+        ),
+        pytest.param(
+            f"{EXIM} ** a@b.test R=r T=t: all hosts for 'b.test' have been failing for a long time (and retry time not reached)",
+            {"type": "expired", "status": "expired"},
+            id="exim-gives-up-in-other-words",
+        ),
+        pytest.param(
+            f"{EXIM} == a@b.test R=r T=t defer (-61): retry time not reached for any host for 'b.test'",
+            None,
+            id="no-try",
+        ),
+        pytest.param(
+            f"{EXIM} == a@b.test R=alias defer (-53): not now", {"type": "deferred", "reply": "not now"}, id="a-try"
+        ),
+        pytest.param(
+            f"{EXIM} cancelled by timeout_frozen_after",
+            {"type": "deleted", "recipient": None, "reply": "cancelled by timeout_frozen_after"},
+            id="exim-cancelled",
+        ),
+        pytest.param(
+            f"{POSTFIX}/bounce[1]: 17CCA8044: sender non-delivery notification: ADD2F8052",
+            {"type": "notified", "queue_id": "17CCA8044", "next_queue_id": "ADD2F8052", "status": None},
+            id="notice",
+        ),
+        pytest.param(f"{POSTFIX}/postsuper[1]: D4F2023DB: placed on hold", {"type": "held"}, id="held"),
+        pytest.param(f"{POSTFIX}/postsuper[1]: D4F2023DB: removed", {"type": "deleted"}, id="deleted"),
+        pytest.param(f"{POSTFIX}/qmgr[1]: D4F2023DB: removed", None, id="done-is-no-event"),
+        pytest.param(
+            f"{POSTFIX}/smtp[1]: D4F2023DB: host mx[192.0.2.1] said: 450 4.2.0 later (in reply to RCPT TO command)",
+            None,
+            id="one-hosts-answer-is-nobodys-fate",
+        ),
+        pytest.param(
+            f"{POSTFIX}/smtp[1]: D4F2023DB: to=<a@b.test>, relay=mx[192.0.2.1]:25, delay=1, dsn=2.1.5, status=deliverable (250 ok)",
+            None,
+            id="a-probe-is-no-delivery",
+        ),
+    ],
+)
+def test_what_a_line_tells(line: str, expected: dict[str, object] | None) -> None:
+    """One line, the event that it is, or none."""
+    log = [("-", [line.encode() + b"\n"])]
+    events = list(parse_log(log, mta="auto", year=2026, timezone="UTC", now_us=NOW_US, stats=False))
+    assert [{name: event[name] for name in expected or ()} for event in events] == (
+        [] if expected is None else [expected]
+    )
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,18 @@ RECORDS = [
     pytest.param("postfix/cleanup[1]: 4104E3D: milter-reject: END-OF-MESSAGE from m[192.0.2.86]: 5.7.1 Blocked by SpamAssassin; from=<w@c.test> to=<v@e.test> proto=ESMTP helo=<e>", Rejected, {"queue_id": "4104E3D", "code": None, "dsn": "5.7.1", "stage": "END-OF-MESSAGE"}, id="milter-reject-queued"),
     pytest.param("postfix/cleanup[1]: DEADBEEF: reject: header Subject: cheap from hb.test[10.0.0.1]; from=<e@e.test> to=<t@s.test> proto=ESMTP helo=<x>: 5.7.1 no thanks", Rejected, {"stage": "header", "client_ip": "10.0.0.1", "dsn": "5.7.1", "recipient": "t@s.test", "text": "5.7.1 no thanks"}, id="header-check"),
     pytest.param("postfix/cleanup[1]: DEADBEEF: discard: header Subject: **SPAM** from hb.test[10.0.0.1]; from=<e@e.test> to=<t@s.test> proto=ESMTP helo=<x>", Rejected, {"action": "discard", "queue_id": "DEADBEEF"}, id="discarded"),
+    pytest.param("postfix/smtpd[1]: DEADBEEF: client=unknown[192.0.2.1]:unknown", Client, {"client_name": "unknown", "client_ip": "192.0.2.1"}, id="client-port-unknown"),
+    pytest.param("postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.4]: 554 5.7.1 <x@y.test>: Relay access denied; from=<\"a;b to=<q>\"@c.test> to=<x@y.test> proto=ESMTP helo=<a>",
+        Rejected, {"sender": '"a;b to=<q>"@c.test', "recipient": "x@y.test", "helo": "a", "text": "554 5.7.1 <x@y.test>: Relay access denied"}, id="rejected-quoted-sender"),
+    pytest.param("postfix/smtpd[1]: NOQUEUE: reject: MAIL from unknown[192.0.2.4]: 553 5.7.1 <a@b.test>: Sender address rejected: not owned by user joe; from=<a@b.test> proto=ESMTP helo=<x> sasl_username=<joe>",
+        Rejected, {"sender": "a@b.test", "helo": "x", "text": "553 5.7.1 <a@b.test>: Sender address rejected: not owned by user joe"}, id="rejected-sasl-username"),
+    pytest.param("postfix/smtp[1]: 585BC3F: to=<u@b.test>, relay=mx[192.0.2.1]:25, status=deferred (connect to mx[192.0.2.1]:25: Connection timed out)", Attempt, {"delay_s": None, "status": "deferred", "dsn": None}, id="no-delay"),
+    pytest.param("postfix/pipe[1]: 585BC3F: to=<u@h.test>, relay=filter, delay=1.2, delays=0.2/0/0/1, dsn=2.0.0, status=sent (delivered via filter service (250 2.0.0 Ok: queued as 9BE3547AFE))",
+        Attempt, {"agent": "pipe", "reply": "delivered via filter service (250 2.0.0 Ok: queued as 9BE3547AFE)", "next_queue_id": "9BE3547AFE"}, id="pipe-to-a-filter"),
+    pytest.param("postfix/smtp[1]: 585BC3F: to=<\"j doe, jr\"@b.test>, orig_to=<\"a, relay=none, delay=0, status=sent\"@b.test>, relay=mx[2001:db8::1]:25, delay=1, delays=0/0/0/1, dsn=5.1.1, status=bounced (host mx[2001:db8::1] said: 550 5.1.1 unknown (status=sent (ok)) ((( (in reply to RCPT TO command))",
+        Attempt, {"recipient": '"j doe, jr"@b.test', "original_recipient": '"a, relay=none, delay=0, status=sent"@b.test', "relay.ip": "2001:db8::1", "status": "bounced", "reply": "host mx[2001:db8::1] said: 550 5.1.1 unknown (status=sent (ok)) ((( (in reply to RCPT TO command)"}, id="addresses-and-replies-that-look-like-fields"),
+    pytest.param("postfix/smtp[1]: 585BC3F: to=<u@b.test>, relay=mx[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=5.7.1, status=bounced (host mx[192.0.2.1] said: 550 5.7.1 cut by sysl",
+        Attempt, {"status": "bounced", "reply": "host mx[192.0.2.1] said: 550 5.7.1 cut by sysl"}, id="reply-cut-by-syslog"),
 ]
 
 SHAPES = [
@@ -143,6 +155,8 @@ SHAPES = [
     pytest.param("dovecot: imap-login: Login: user=<a>, method=PLAIN", "other program", id="dovecot"),
     pytest.param("opendkim[1]: 4104E3D: DKIM-Signature field added (s=mail, d=x)", "other program", id="opendkim"),
     pytest.param("sendmail[1]: x1A: to=<a@b.test>, delay=00:00:01, mailer=esmtp, relay=x, dsn=2.0.0, stat=Sent", "other program", id="sendmail-is-not-postfix"),
+    pytest.param("postfix-tlspol[1]: 12:00:00  INFO  Evaluated policy for example.com", "helper program", id="helper-with-a-name-of-its-own"),
+    pytest.param("postfix/bounce[1]: 585BC3F: undeliverable postmaster notification discarded", "remark on a message", id="notice-discarded"),
 ]
 # fmt: on
 
@@ -235,6 +249,8 @@ def test_the_last_line_may_lack_its_newline(clock: StampReader) -> None:
         ("postfix-out/smtp", ("postfix-out", "smtp")),
         ("mail.example.test/cleanup", ("mail.example.test", "cleanup")),
         ("postfix/policyd-spf", ("postfix", "policyd-spf")),
+        ("postfix", ("postfix", "")),
+        ("postfix-tlspol", ("postfix-tlspol", "postfix-tlspol")),
         ("dovecot", None),
         ("spamd/child", None),
     ],

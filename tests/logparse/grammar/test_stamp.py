@@ -40,6 +40,11 @@ def reader(reference: str = "2026-07-01T00:00:00+00:00", **options: object) -> S
         pytest.param("2026-03-05 06:52:01.447", "2026-03-05T06:52:01.447000+00:00", id="exim-milliseconds"),
         pytest.param("2026-03-05 06:52:01 +0100", "2026-03-05T05:52:01+00:00", id="exim-zone"),
         pytest.param("2026-03-05 06:52:01.447 -0800", "2026-03-05T14:52:01.447000+00:00", id="exim-milliseconds-zone"),
+        pytest.param("Mar  5 06:52:01.257375", "2026-03-05T06:52:01.257375+00:00", id="traditional-microseconds"),
+        pytest.param("Mar 5 06:52:01", "2026-03-05T06:52:01+00:00", id="traditional-day-of-one-character"),
+        pytest.param("Mar 05 06:52:01", "2026-03-05T06:52:01+00:00", id="traditional-day-with-a-zero"),
+        pytest.param("1772693521.257375", "2026-03-05T06:52:01.257375+00:00", id="unix"),
+        pytest.param("2026-03-05 06:52:01Z", "2026-03-05T06:52:01+00:00", id="space-zulu"),
         pytest.param("2026-06-30T23:59:60Z", "2026-07-01T00:00:00+00:00", id="leap-second"),
     ],
 )

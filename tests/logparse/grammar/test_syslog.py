@@ -33,6 +33,15 @@ LINES = [
     pytest.param("Mar  5 06:52:01 mx1 postfix/smtpd[27]: [ID 197553 mail.info] body", Entry("Mar  5 06:52:01", "mx1", "postfix/smtpd", "27", "body"), id="solaris"),
     pytest.param("Mar  5 06:52:01 mx1 exim[42]: a#011b", Entry("Mar  5 06:52:01", "mx1", "exim", "42", "a\tb"), id="rsyslog-tab"),
     pytest.param("7EE668039: to=<a@b.test>, relay=none", Entry(None, "", "", "", "7EE668039: to=<a@b.test>, relay=none"), id="bare-body"),
+    pytest.param("Mar 5 06:52:01 mx1 postfix/smtp[42]: body", Entry("Mar 5 06:52:01", "mx1", "postfix/smtp", "42", "body"), id="day-of-one-character"),
+    pytest.param("Jul 05 06:52:01 mx1 postfix/smtp[42]: body", Entry("Jul 05 06:52:01", "mx1", "postfix/smtp", "42", "body"), id="postlogd-day-with-a-zero"),
+    pytest.param("Mar  5 06:52:01.257375 mx1 postfix/smtp[42]: body", Entry("Mar  5 06:52:01.257375", "mx1", "postfix/smtp", "42", "body"), id="journalctl-short-precise"),
+    pytest.param("Thu 2026-03-05 06:52:01 CET mx1 postfix/smtp[42]: body", Entry("2026-03-05 06:52:01", "mx1", "postfix/smtp", "42", "body"), id="journalctl-short-full"),
+    pytest.param("Thu 2026-03-05 06:52:01 UTC mx1 postfix/smtp[42]: body", Entry("2026-03-05 06:52:01Z", "mx1", "postfix/smtp", "42", "body"), id="journalctl-short-full-utc"),
+    pytest.param("1772693521.257375 mx1 postfix/smtp[42]: body", Entry("1772693521.257375", "mx1", "postfix/smtp", "42", "body"), id="journalctl-short-unix"),
+    pytest.param("2026-03-05 06:52:01.257 mx1 postfix/smtp[42]: body", Entry("2026-03-05 06:52:01.257", "mx1", "postfix/smtp", "42", "body"), id="space-between-date-and-time"),
+    pytest.param("Mar  5 06:52:01 <mail.info> mx1 postfix/smtp[42]: body", Entry("Mar  5 06:52:01", "mx1", "postfix/smtp", "42", "body"), id="freebsd-facility"),
+    pytest.param(f"78 <22>1 {ISO} mx1 postfix/smtp 42 - - body", Entry(ISO, "mx1", "postfix/smtp", "42", "body"), id="rfc5424-octets-counted"),
     pytest.param("", Entry(None, "", "", "", ""), id="empty"),
 ]
 # fmt: on
@@ -86,12 +95,13 @@ def test_no_line_breaks_the_splitter(line: str) -> None:
         pytest.param(b"Mar  5 06:52:01 mx1 out/smtp[42]: x\n", "postfix", id="postfix-other-syslog-name"),
         pytest.param(b"7EE668039: to=<a@b.test>, relay=none, delay=1, status=sent (x)\n", "postfix", id="postfix-bare"),
         pytest.param(
-            b"<22>1 2026-03-05T06:52:01Z mx1 postfix/smtp 1 - - 7EE668039: to=<a>\n", None, id="no-colon-no-proof"
+            b"<22>1 2026-03-05T06:52:01Z mx1 postfix/smtp 1 - - 7EE668039: to=<a>\n", "postfix", id="postfix-rfc5424"
         ),
         pytest.param(b"2026-03-05 06:52:01 1xUz23-0005zv-2n Completed\n", "exim", id="exim"),
         pytest.param(b"2026-03-05 06:52:01.123 +0100 [7] 10HmbD-000000005vi-0000 Completed\n", "exim", id="exim-long"),
         pytest.param(b"2026-03-05 06:52:01 Start queue run: pid=7\n", "exim", id="exim-no-message"),
         pytest.param(b"Mar  5 06:52:01 mx1 exim[42]: x\n", "exim", id="exim-syslog"),
+        pytest.param(b"<22>1 2026-03-05T06:52:01Z mx1 exim 42 - - x\n", "exim", id="exim-rfc5424"),
         pytest.param(b"Mar  5 06:52:01 mx1 dovecot: x\n" * 9, None, id="neither"),
         pytest.param(b"", None, id="empty"),
     ],

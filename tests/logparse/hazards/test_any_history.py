@@ -150,7 +150,7 @@ def test_every_line_of_an_undamaged_file_is_in_the_store_once(make_world: Callab
             other = self.world.ingester.__class__(
                 self.world.store,
                 self.world.ingester._correlator.__class__(
-                    self.world.ingester._correlator._outcomes, lambda _ip: False, frozenset()
+                    self.world.ingester._correlator.outcomes, lambda _ip: False, frozenset()
                 ),
             )
             Backfill(files, other, timezone="UTC", sleep=lambda _s: None).run()

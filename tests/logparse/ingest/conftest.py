@@ -43,7 +43,8 @@ def mail(number: int, day: str = "Nov 21") -> bytes:
 class Past:
     """A directory with logs, and a store."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, ahead_from_bytes: int) -> None:
+        self.ahead_from_bytes = ahead_from_bytes
         self.directory = directory
         self.path = directory / "mail.log"
         self.store = directory / "postwake.db"
@@ -72,6 +73,7 @@ class Past:
                 year=year,
                 timezone="UTC",
                 sleep=lambda _seconds: None,
+                ahead_from_bytes=self.ahead_from_bytes,
                 progress=lambda _progress, _lines: on_progress() if on_progress is not None else None,
             ).run()
 
@@ -108,10 +110,10 @@ class Past:
         return found
 
 
-@pytest.fixture
-def past(tmp_path: Path) -> Past:
-    """Return a directory for logs with a store in it."""
-    return Past(tmp_path)
+@pytest.fixture(params=[1 << 40, 0], ids=["parsed-here", "parsed-ahead"])
+def past(tmp_path: Path, request: pytest.FixtureRequest) -> Past:
+    """Return a directory for logs with a store in it; backfills parse in their own process, and in a second one."""
+    return Past(tmp_path, request.param)
 
 
 @pytest.fixture

@@ -72,6 +72,15 @@ def test_interrupted_it_goes_on_where_it_was(past: Any) -> None:
     assert past.stored() == once(*range(10_000))
 
 
+def test_a_file_and_its_copy_in_one_run(past: Any) -> None:
+    """Where the second of two copies is read from depends on what was read of the first, however far ahead it is."""
+    first = past.write("mail.log", *range(2000))
+    copy = past.directory / "copy.log"
+    copy.write_bytes(first.read_bytes() + past.write("more.log", *range(2000, 2100)).read_bytes())
+    past.backfill(first, copy, past.write("other.log.gz", *range(3000, 3100), day="Nov 22"))
+    assert past.stored() == once(*range(2100), *range(3000, 3100))
+
+
 def test_following_goes_on_where_the_backfill_ended(past: Any) -> None:
     """The live log was backfilled, then it is followed: each line once."""
     past.write("mail.log", 1, 2)

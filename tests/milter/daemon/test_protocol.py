@@ -229,6 +229,8 @@ def test_an_edit_of_a_message_after_untracked_ones(daemon: Any) -> None:
         pytest.param(b"X-Folded: a\r\n\tb\r\n c", id="folded"),
         pytest.param(b"X-Long: " + b"x" * 60_000, id="long"),
         pytest.param(b"X-Empty:", id="empty"),
+        pytest.param(b"Subject: =?utf-7?q?+2AA-?=", id="half-a-character"),
+        pytest.param(b"From: =?unicode_escape?q?=5Cud800?= <news@example.com>", id="no-charset-but-a-codec"),
     ],
 )
 def test_odd_fields(daemon: Any, field: bytes) -> None:
@@ -237,6 +239,17 @@ def test_odd_fields(daemon: Any, field: bytes) -> None:
     client.connect()
     packets = client.message(field + b"\r\n" + RECEIPT, b"4Qodd")
     assert [letter for letter, _ in packets] == [b"h", b"b", b"a"]
+
+
+def test_half_a_character_in_a_control_field(daemon: Any) -> None:
+    """JSON can say half a surrogate pair; the mail is tracked, and its row is written."""
+    client = daemon.client()
+    client.connect()
+    field = rb'X-Mailgun-Variables: {"k": "\ud800"}' + b"\r\nX-Mailgun-Tag: =?utf-7?q?+2AA-?=\r\n"
+    packets = client.message(field + RECEIPT, b"4Qhalf")
+
+    assert packets[-1][0] == b"a"
+    assert daemon.rows("SELECT tracked, tag FROM message WHERE queue_id = '4Qhalf'") == [(1, "?")]
 
 
 @pytest.mark.parametrize("name", [b"i", b"j", b"{auth_authen}"])

@@ -65,9 +65,9 @@ def plan() -> Callable[..., HtmlPlan]:
 def edit(plan: Callable[..., HtmlPlan]) -> Callable[..., tuple[HtmlResult, bytes]]:
     """Edit a document and return the result with the edited bytes."""
 
-    def run(html: bytes, *, utf8: bool = True, first_link: int = 0, **changes: Any) -> tuple[HtmlResult, bytes]:
+    def run(html: bytes, *, codec: str = "utf-8", first_link: int = 0, **changes: Any) -> tuple[HtmlResult, bytes]:
         mint = PlainMint()
-        result = edit_html(html, plan(**changes), mint, utf8=utf8, first_link=first_link)
+        result = edit_html(html, plan(**changes), mint, codec=codec, first_link=first_link)
         return result, apply_edits(html, result.edits)
 
     return run

@@ -63,7 +63,7 @@ def test_html_parts_of_real_mail(corpora: Path, edit: Edited, same_document: Sam
     reasons: Counter[str | None] = Counter()
     for path, html in _html_parts(corpora):
         for position in ("bottom", "both"):
-            result, _ = edit(html, pixel_position=position, utf8=False)
+            result, _ = edit(html, pixel_position=position, codec="latin-1")
             same_document(html, result)
             if html.strip():
                 reasons[result.reason] += 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from postwake_milter.rewrite.html_edit import HtmlResult
 from postwake_milter.rewrite.html_scan import scan_html
+
+AssertLinear = Callable[[Callable[[bytes], object], bytes, bytes], None]
 
 LINK = b'<a href="http://x.example/?a=1&amp;b=2">'
 REPEATED = {
@@ -67,53 +67,25 @@ ONE_TAG = {
 }
 SIZE = 60_000
 BIG = 4 * SIZE
-# A quadratic part would make it 16; allocation and a busy machine spread a linear one around 4.
-LIMIT = 9
-FLOOR_S = 0.004
-"""Times below this are noise."""
-
-
-@pytest.fixture(autouse=True)
-def _no_collector() -> Iterator[None]:
-    """Keep the garbage collector's passes over other tests' objects out of the measurements."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-def _fastest(run: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(3):
-        start = time.process_time()
-        run()
-        best = min(best, time.process_time() - start)
-    return best
-
-
-def _assert_linear(run: Callable[[bytes], object], small: bytes, big: bytes) -> None:
-    for _ in range(3):  # a machine that is busy with something else may spoil one comparison
-        ratio = _fastest(lambda: run(big)) / max(_fastest(lambda: run(small)), FLOOR_S)
-        if ratio < LIMIT:
-            return
-    pytest.fail(f"{len(big)} bytes took {ratio:.1f} times as long as {len(small)}")
 
 
 @pytest.mark.parametrize("unit", REPEATED.values(), ids=REPEATED.keys())
-def test_repeated_shapes_take_linear_time(edit: Callable[..., tuple[HtmlResult, bytes]], unit: bytes) -> None:
+def test_repeated_shapes_take_linear_time(
+    edit: Callable[..., tuple[HtmlResult, bytes]], assert_linear: AssertLinear, unit: bytes
+) -> None:
     """Four times the input takes about four times as long, for scanning, editing and judging together."""
     small, big = (unit * (size // len(unit)) for size in (SIZE, BIG))
-    _assert_linear(lambda html: edit(html, pixel_position="both"), small, big)
+    assert_linear(lambda html: edit(html, pixel_position="both"), small, big)
 
 
 @pytest.mark.parametrize("parts", ONE_TAG.values(), ids=ONE_TAG.keys())
 def test_one_big_tag_takes_linear_time(
-    edit: Callable[..., tuple[HtmlResult, bytes]], parts: tuple[bytes, bytes, bytes]
+    edit: Callable[..., tuple[HtmlResult, bytes]], assert_linear: AssertLinear, parts: tuple[bytes, bytes, bytes]
 ) -> None:
     """A tag of any size is read in linear time too."""
     before, unit, after = parts
     small, big = (before + unit * (size // len(unit)) + after for size in (SIZE, BIG))
-    _assert_linear(lambda html: edit(html, pixel_position="both"), small, big)
+    assert_linear(lambda html: edit(html, pixel_position="both"), small, big)
 
 
 def test_ten_megabytes_of_nested_tables(edit: Callable[..., tuple[HtmlResult, bytes]]) -> None:

@@ -115,6 +115,13 @@ def _content(part: email.message.Message) -> str:
         raw = quopri.decodestring(raw)
     elif encoding == "base64":
         raw = base64.b64decode(raw + b"===")
+    for charset in (str(part.get_param("charset", "utf-8")), "utf-8"):
+        try:
+            text = raw.decode(charset)
+            if text.encode(charset) == raw:
+                return text
+        except (LookupError, ValueError):
+            continue
     return raw.decode("latin-1")
 
 
@@ -203,12 +210,14 @@ def _same_node(left: _Event, right: _Event) -> bool:
     match = _OURS.fullmatch(now.get("href", ""))
     if match is None:
         return bool(was == now)
-    target = destination(match.group(1)).encode().decode("latin-1")
-    return bool(_as_browser(was.pop("href", "")) == target and {k: v for k, v in now.items() if k != "href"} == was)
+    target = destination(match.group(1))
+    targets = (target, target.encode().decode("latin-1"))  # the second where the charset is unknown
+    return bool(_as_browser(was.pop("href", "")) in targets and {k: v for k, v in now.items() if k != "href"} == was)
 
 
 def _as_browser(href: str) -> str:
     href = re.sub(r"[\t\n\r]", "", href.strip("".join(map(chr, range(0x21)))))
+    href = re.sub(r"^(https?:)[/\\]{2,}", r"\1//", href, flags=re.IGNORECASE)
     end = min((i for i in (href.find("?"), href.find("#")) if i >= 0), default=len(href))
     return (href[:end].replace("\\", "/") + href[end:]).replace(" ", "%20")
 

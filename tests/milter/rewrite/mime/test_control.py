@@ -53,6 +53,15 @@ DIALECTS = [
         [("X-Mailgun-Track-Clicks", "htmlonly")], {"track_clicks": True, "track_text": False}, id="mailgun-htmlonly"
     ),
     pytest.param([("X-Mailgun-Track-Opens", "yes")], {"track_opens": True}, id="mailgun-opens"),
+    pytest.param([("X-Mailgun-Track-Pixel-Location-Top", "yes")], {"pixel_on_top": True}, id="mailgun-pixel"),
+    pytest.param([("X-Mailgun-Recipient-Variables", '{"b@x.example": {}}')], {}, id="mailgun-other-recipients"),
+    pytest.param([("X-Mailjet-TrackOpen", "account_default")], {}, id="mailjet-opens-default"),
+    pytest.param([("X-Mailjet-TrackClick", "account_default")], {}, id="mailjet-clicks-default"),
+    pytest.param(
+        [("X-Mailjet-TrackOpen", "disabled"), ("X-Mailjet-TrackClick", "enabled")],
+        {"track_opens": False, "track_clicks": True},
+        id="mailjet-words",
+    ),
     pytest.param([("X-Mailgun-Tag", "a"), ("X-Mailgun-Tag", "b")], {"tags": ("a", "b")}, id="mailgun-tags"),
     pytest.param(
         [("X-Mailgun-Variables", '{"id": 7, "o": {"a": [1]}}')],
@@ -109,7 +118,8 @@ def test_dialects(fields: list[tuple[str, str]], expected: Expected) -> None:
     """Each field asks for what its service's documentation says, and for nothing else."""
     control = _read(fields)
 
-    for name in ("track_opens", "track_clicks", "track_text", "tags", "campaign", "metadata", "unsubscribe", "privacy"):
+    asked = ("track_opens", "track_clicks", "track_text", "tags", "campaign", "metadata", "unsubscribe", "privacy")
+    for name in (*asked, "pixel_on_top"):
         default = getattr(Control(), name)
         assert getattr(control, name) == expected.get(name, default), name
     assert not control.malformed
@@ -148,7 +158,7 @@ def test_remove_counts_fields_of_a_name() -> None:
         ("X-SMTPAPI", "{", "not JSON"),
         ("X-SMTPAPI", "[1]", "not a JSON object"),
         ("X-SMTPAPI", '{"a":' * 3000, "not JSON"),
-        ("X-MSYS-API", '{"a": "' + "x" * MAX_JSON_BYTES + '"}', "at most 16384"),
+        ("X-MSYS-API", '{"a": "' + "x" * MAX_JSON_BYTES + '"}', f"at most {MAX_JSON_BYTES}"),
         ("X-Mailgun-Variables", "a=b", "not JSON"),
         ("X-SES-MESSAGE-TAGS", "a=b, c", "expected name=value"),
         ("X-Metadata-", "x", "no key"),
@@ -191,6 +201,14 @@ def test_limits() -> None:
     assert len(control.metadata) == MAX_METADATA
     assert max(map(len, control.metadata.values())) == 1024
     assert _read([("X-Mailgun-Variables", '{"a\\u0000b": "c\\nd"}')]).metadata == {"a b": "c d"}
+
+
+def test_halves_of_surrogate_pairs_are_no_text() -> None:
+    """JSON can say half a character; nothing that is kept holds one, as no database would take it."""
+    control = _read([("X-SMTPAPI", r'{"category": "a\ud800", "unique_args": {"k\udfff": "v\ud800", "o": ["\ud800"]}}')])
+
+    assert control.tags == ("a?",)
+    assert control.metadata == {"k?": "v?", "o": '["?"]'}
 
 
 NAMES = st.sampled_from([*(name.decode() for name in module._READERS), "X-Metadata-k", "X-PM-Metadata-", "Subject"])

@@ -129,6 +129,9 @@ SUBJECTS = [
     pytest.param(b" Gr\xfc", "Gr\ufffd", id="raw-latin-1"),
     pytest.param(b" =?utf-8?q?a=0D=0AX:=00?=", "a  X: ", id="no-control-characters"),
     pytest.param(b" folded\r\n\tsubject", "folded subject", id="folded"),
+    pytest.param(b" =?utf-7?q?+2AA-?=", "?", id="half-a-surrogate-pair"),
+    pytest.param(b" =?unicode_escape?q?=5Cud800?=", "=?unicode_escape?q?=5Cud800?=", id="no-charset-but-a-codec"),
+    pytest.param(b" =?gb2312?b?6UY=?=", "\u9555", id="larger-set-under-a-smaller-name"),
 ]
 
 
@@ -141,7 +144,24 @@ def test_decode_text(value: bytes, text: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.sampled_from([b"=?", b"utf-8", b"?q?", b"?b?", b"=C3", b"?=", b" ", b"\xff", b"A", b"\n\t", b"rot13", b"*"])
+        st.sampled_from(
+            [
+                b"=?",
+                b"utf-8",
+                b"?q?",
+                b"?b?",
+                b"=C3",
+                b"?=",
+                b" ",
+                b"\xff",
+                b"A",
+                b"\n\t",
+                b"rot13",
+                b"*",
+                b"utf-7",
+                b"+2AA-",
+            ]
+        )
     ).map(b"".join)
 )
 def test_decode_text_never_raises(value: bytes) -> None:

@@ -31,6 +31,10 @@ FOUND = [
     pytest.param(b"https://e.com/A_(b)", b"https://e.com/A_(b)", id="parentheses-inside"),
     pytest.param(b"(see https://e.com/A_(b)).", b"https://e.com/A_(b)", id="both"),
     pytest.param(b"[x](https://e.com/a)!", b"https://e.com/a", id="markdown"),
+    pytest.param(b"{https://e.com/a}.", b"https://e.com/a", id="braces"),
+    pytest.param(b"(https://e.com/a)b)", b"https://e.com/a", id="closed-in-the-middle"),
+    pytest.param(b"https://e.com/a.) and", b"https://e.com/a", id="full-stop-in-parentheses"),
+    pytest.param(b"https:///e.com/a", None, id="no-host"),
     pytest.param(b"<https://e.com/a.>", b"https://e.com/a.", id="angle-brackets-take-all"),
     pytest.param(b"<URL:https://e.com/a>", b"https://e.com/a", id="rfc3986-appendix-c"),
     pytest.param(b'"https://e.com/a"', b"https://e.com/a", id="quotes"),
@@ -55,6 +59,15 @@ def test_where_a_url_ends(text: bytes, url: bytes | None) -> None:
     assert [link.url for link in result.links] == [url.decode()]
 
 
+def test_a_link_and_its_text_are_two_links() -> None:
+    """In Markdown an address may stand twice without a space between."""
+    text = b"[https://e.com/a](https://e.com/b), x"
+    result = edit_text(text, RULES, _Mint())
+
+    assert apply_edits(text, result.edits) == b"[https://t.example/c/0](https://t.example/c/1), x"
+    assert [link.url for link in result.links] == ["https://e.com/a", "https://e.com/b"]
+
+
 SKIPPED = [
     pytest.param(b"> https://e.com/a\r\n", "quoted", id="quoted"),
     pytest.param(b"x\r\n>> on https://e.com/a\r\n", "quoted", id="quoted-twice"),
@@ -62,7 +75,7 @@ SKIPPED = [
     pytest.param(b"https://wiki.internal/", "excluded", id="excluded"),
     pytest.param(b"https://e.com/u?x", "unsubscribe", id="unsubscribe"),
     pytest.param(b"https://e.com/{{name}}", "template", id="template"),
-    pytest.param(b"https:///path", "malformed", id="no-host"),
+    pytest.param(b"https://?path", "malformed", id="no-host"),
     pytest.param(b"foo=https://e.com/a", "embedded-url", id="in-a-word"),
     pytest.param(b"<https://e.com/a\r\nb>", "broken-url", id="broken-in-angle-brackets"),
     pytest.param("https://e.com/\u00e4".encode(), "charset", id="outside-ascii"),

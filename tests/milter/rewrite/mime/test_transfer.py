@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from postwake_milter.rewrite.html_scan import Edit, apply_edits
 from postwake_milter.rewrite.transfer import (
     TransferError,
+    apply_to,
     encode_quoted_printable,
     open_body,
     overlong_line,
@@ -63,7 +64,7 @@ def test_quoted_printable_edit(before: bytes, old: bytes, new: bytes, after: byt
     opened = open_body(before, "quoted-printable")
     at = opened.decoded.index(old)
 
-    assert opened.apply([Edit(at, at + len(old), new)]) == after
+    assert apply_to(opened, [Edit(at, at + len(old), new)]) == after
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_base64_that_decodes_differently_is_refused(encoded: bytes, reason: str)
 )
 def test_base64_is_the_same_without_edits(encoded: bytes) -> None:
     """Nothing to change means the same bytes, however they are laid out."""
-    assert open_body(encoded, "base64").apply([]) == encoded
+    assert apply_to(open_body(encoded, "base64"), []) == encoded
 
 
 def test_base64_keeps_what_precedes_and_its_layout() -> None:
@@ -117,7 +118,7 @@ def test_base64_keeps_what_precedes_and_its_layout() -> None:
     text = bytes(range(65, 91)) * 10
     encoded = b"\n".join(base64.b64encode(text)[at : at + 60] for at in range(0, 400, 60)) + b"\n\n"
     opened = open_body(encoded, "base64")
-    after = opened.apply([Edit(100, 101, b"!!")])
+    after = apply_to(opened, [Edit(100, 101, b"!!")])
 
     assert after.startswith(encoded[:134])  # 33 quanta, 132 digits, two line breaks
     assert {len(line) for line in after.rstrip(b"\n").split(b"\n")[:-1]} == {60}
@@ -154,7 +155,7 @@ def test_unknown_encoding_is_refused() -> None:
 )
 def test_overlong_line(line: bytes, at: int, new: bytes, overlong: bool) -> None:
     """Only a line that an edit touches counts, and 998 octets are allowed on it."""
-    assert overlong_line(line, [Edit(at, at, new)]) is overlong
+    assert overlong_line(line, [(at, at)], [new]) is overlong
 
 
 # --- Properties ---
@@ -195,7 +196,7 @@ def test_quoted_printable_property(case: tuple[bytes, list[tuple[int, int, bytes
     encoded = encode_quoted_printable(text, b"\r\n") if encoder == "own" else quopri.encodestring(text)
     opened = open_body(encoded, "quoted-printable")
     edits = _legal(opened.decoded, spans)
-    after = opened.apply(edits)
+    after = apply_to(opened, edits)
 
     wanted = apply_edits(opened.decoded, edits)
     assert _lf(open_body(after, "quoted-printable").decoded) == _lf(wanted)
@@ -238,7 +239,7 @@ def test_base64_property(case: tuple[bytes, list[tuple[int, int, bytes]]], width
     encoded = eol.join(digits[at : at + width] for at in range(0, len(digits), width)) + eol
     opened = open_body(encoded, "base64")
     edits = _legal(text, spans)
-    after = opened.apply(edits)
+    after = apply_to(opened, edits)
 
     assert base64.b64decode(after) == apply_edits(text, edits)
     if edits:
@@ -284,7 +285,7 @@ def test_quoted_printable_time_is_linear(shape: str) -> None:
             opened = open_body(data, "quoted-printable")
             half = len(opened.decoded) // 2
             with contextlib.suppress(TransferError):
-                opened.apply([Edit(half, half, URL), Edit(len(opened.decoded), len(opened.decoded), URL)])
+                apply_to(opened, [Edit(half, half, URL), Edit(len(opened.decoded), len(opened.decoded), URL)])
             best = min(best, time.perf_counter() - begun)
         return best
 
@@ -306,8 +307,15 @@ def test_base64_time_is_linear(shape: str) -> None:
         for _ in range(3):
             begun = time.perf_counter()
             opened = open_body(data, "base64")
-            opened.apply([Edit(len(opened.decoded) // 2, len(opened.decoded) // 2, URL)])
+            apply_to(opened, [Edit(len(opened.decoded) // 2, len(opened.decoded) // 2, URL)])
             best = min(best, time.perf_counter() - begun)
         return best
 
     assert seconds(160_000) < 20 * seconds(20_000) + 0.05
+
+
+@pytest.mark.parametrize("text", [b"a=20b\r\nc", b"a=20b\r\n"])
+def test_a_line_break_is_not_cut_in_half(text: bytes) -> None:
+    """An edit that ends between CR and LF is refused, in the last line of a body as well."""
+    with pytest.raises(TransferError, match="edit-inside-line-break"):
+        apply_to(open_body(text, "quoted-printable"), [Edit(0, 4, b"x")])
