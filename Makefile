@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver console cli lab
 
-.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-coverage who-table dashboard deb test-deb clean apt test-browser fuzz-tokens
+.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-coverage who-table dashboard deb test-deb clean apt test-browser fuzz-tokens bench-report
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,7 +47,7 @@ test-min: ## The tests without the MTAs, with the oldest dependencies we say we 
 	.venv-min/bin/pip install --quiet --disable-pip-version-check --constraint constraints-min.txt --editable '.[dev]'
 	.venv-min/bin/python -m pytest --ignore=tests/e2e
 
-bench: bench-milter bench-logparse bench-pixel ## All benchmarks against peers, each in one run
+bench: bench-milter bench-logparse bench-report bench-pixel ## All benchmarks against peers, each in one run
 
 bench-milter: $(VENV)/.installed ## Added latency and throughput beside OpenDKIM, a do-nothing milter, none
 	@sh contrib/install-packages.sh $(APT_TEST)
@@ -56,6 +56,9 @@ bench-milter: $(VENV)/.installed ## Added latency and throughput beside OpenDKIM
 bench-logparse: $(VENV)/.installed ## Log ingestion beside pflogsumm
 	@sh contrib/install-packages.sh $(APT_TEST)
 	PYTHONPATH=lab $(PY) bench/logparse.py
+
+bench-report: $(VENV)/.installed ## Reports over a year of a hundred million events
+	$(PY) bench/report.py
 
 bench-pixel: $(VENV)/.installed ## Recorded hits beside a static reply
 	@sh contrib/install-packages.sh $(APT_TEST)

@@ -27,21 +27,17 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
-from postwake.errors import UnavailableError
 from postwake_logparse.file_identity import (
     FINGERPRINT_BYTES,
     FileState,
     Fingerprint,
-    fingerprint_of_head,
     first_line_head,
-    holds_what_was_read,
 )
-from postwake_logparse.file_reader import PlainReader, Reader, open_reader
-from postwake_logparse.siblings import Sibling, list_siblings
+from postwake_logparse.file_plan import OpenLog, Planned, Planner
 from postwake_logparse.source import (
     DEFAULT_BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -61,49 +57,6 @@ _GRACE_ROUNDS = 12
 
 _FINISHED_KEPT = 8
 """Finished files remembered in the cursor. One would do but for empty ones and copies."""
-
-_PLAN_ATTEMPTS = 5
-"""A rotation renames files for a few milliseconds; a directory that never holds still is looked at again next time."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Open:
-    """A log file held open."""
-
-    reader: Reader
-    path: Path
-    device: int
-    inode: int
-    mtime_us: int
-    plain: bool
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        return self.device, self.inode
-
-    def head(self) -> bytes:
-        return self.reader.pread(FINGERPRINT_BYTES, 0)
-
-
-@dataclasses.dataclass(slots=True)
-class _Planned:
-    """A file to read, from a known position or, without one, from its start."""
-
-    file: _Open
-    resume: FileState | None = None
-    head: bytes | None = None
-    """What identifies it, as far as it is known when the plan is made; always None for a resumed one that has read."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Plan:
-    """What to read now, in order. Without a live file among them, the name is looked at again after the last."""
-
-    items: list[_Planned]
-    lost: bool = False
-    """The file that the state speaks of is nowhere."""
-    truncated: bool = False
-    """It is where it was, by device and inode, and does not hold any more what we read."""
 
 
 class FileSource:
@@ -141,12 +94,12 @@ class FileSource:
         self._grace_s = grace_s
         self._clock = clock
         self._waker = waker
-        self._archive_dirs = tuple(archive_dirs)
         self._ingested = ingested
         self._max_line_bytes = max_line_bytes
+        self._planner = Planner(path, archive_dirs, self.stats, max_line_bytes)
 
-        self._current: _Open | None = None
-        self._queue: deque[_Planned] = deque()
+        self._current: OpenLog | None = None
+        self._queue: deque[Planned] = deque()
         self._head: bytes | None = None  # the bytes behind state.fingerprint
         self._tail = b""  # the bytes behind state.tail
         self._announce = False  # the position moved without data: worth a commit
@@ -219,7 +172,7 @@ class FileSource:
             if self._current is not None and not self._at_end(self._current):
                 return None
 
-    def _read_current(self, file: _Open, max_bytes: int) -> Chunk | None:
+    def _read_current(self, file: OpenLog, max_bytes: int) -> Chunk | None:
         """Return the next lines of the open file; None at its end, or when it is not the same any more."""
         state = self._state
         margin = len(self._tail)
@@ -256,13 +209,13 @@ class FileSource:
             self._news_at = self._clock()
         return self._chunk(lines, start)
 
-    def _unchanged(self, file: _Open, tail: bytes) -> bool:
+    def _unchanged(self, file: OpenLog, tail: bytes) -> bool:
         """Tell whether *file* still says what it said where we have read it already. *tail*: just before our offset."""
         if tail != self._tail:
             return False
         return self._head is None or file.reader.pread(len(self._head), 0) == self._head
 
-    def _moved(self, file: _Open, passed: bytes, skipping: bool) -> None:
+    def _moved(self, file: OpenLog, passed: bytes, skipping: bool) -> None:
         """Go on behind *passed*, the bytes at the present offset."""
         self._tail = (self._tail + passed[-FINGERPRINT_BYTES:])[-FINGERPRINT_BYTES:]
         self._state = dataclasses.replace(
@@ -282,7 +235,7 @@ class FileSource:
 
     # Going on to another file
 
-    def _at_end(self, file: _Open) -> bool:
+    def _at_end(self, file: OpenLog) -> bool:
         """Nothing more in *file* now: tell whether reading goes on at once, in another file."""
         if file.reader.error and not self._grace_is_over():
             return False  # a compressor may still be writing it
@@ -314,10 +267,10 @@ class FileSource:
 
     def _copied_away(self) -> bool:
         """In a file without a first line: tell whether a sibling is new (``copytruncate`` between two looks)."""
-        siblings = self._siblings()
+        siblings = self._planner.siblings()
         return bool(siblings) and (siblings[0].device, siblings[0].inode) != self._newest_sibling
 
-    def _leave(self, file: _Open) -> None:
+    def _leave(self, file: OpenLog) -> None:
         """Close *file*, which was read to its end, and remember that it was."""
         rest = file.reader.pread(self._max_line_bytes, self._state.offset)
         if rest:
@@ -335,7 +288,7 @@ class FileSource:
             finished = (*self._state.finished, str(self._state.fingerprint))[-_FINISHED_KEPT:]
             self._state = dataclasses.replace(self._state, finished=finished)
 
-    def _enter(self, item: _Planned) -> None:
+    def _enter(self, item: Planned) -> None:
         """Go on in the planned file."""
         file, resume = item.file, item.resume
         self._current = file
@@ -373,193 +326,36 @@ class FileSource:
         self._queue.clear()
         self._left_at = None
 
-    # Finding out which files are to be read
-
-    def _make_plan(self, drained: _Open | None) -> bool:
+    def _make_plan(self, drained: OpenLog | None) -> bool:
         """Find the files to read now and enter the first; tell whether there is one.
 
         *drained* is the open file that was read to its end; without one, the file that the state speaks of is looked
-        for, to be finished. The directory must look the same before and after: a rotation may be going on in it.
+        for, to be finished.
         """
-        for _ in range(_PLAN_ATTEMPTS):
-            opened: list[_Open] = []
-            plan: _Plan | None = None
-            siblings: list[Sibling] = []
-            try:
-                live = self._open_live()
-                if live is not None:
-                    opened.append(live)
-                siblings = self._siblings()
-                if not self._looked:
-                    plan = self._choose_first(live, siblings, opened)
-                else:
-                    plan = self._choose(live, siblings, drained, opened)
-                if _names(siblings) != _names(self._siblings()) or not self._is_live(live):
-                    plan = None
-            except FileNotFoundError:
-                plan = None
-            finally:
-                kept = [] if plan is None else [item.file for item in plan.items]
-                for file in opened:
-                    if file not in kept:
-                        file.reader.close()
-            if plan is None:
-                continue
-            if not plan.items:
-                self._announce = not self._looked  # that nothing was there is worth remembering as well
-                self._looked = True
-                return False
+        if self._looked:
+            plan = self._planner.go_on(self._state, drained, fresh=self._fresh)
+        else:
+            plan = self._planner.begin(self._state, self._from_end, self._ingested_state)
+        if plan is None:
+            return False
+        if plan.state is not None:
+            self._state = plan.state
+        if not plan.items:
+            self._announce = not self._looked  # that nothing was there is worth remembering as well
             self._looked = True
-            self._newest_sibling = (siblings[0].device, siblings[0].inode) if siblings else None
-            if drained is not None:
-                self._leave(drained)
-            elif plan.truncated or plan.lost:
-                self._remember_finished()  # what is left of it, if anything, is not to be read again
-                self.stats.truncations += plan.truncated
-                self.stats.files_lost += plan.lost and not plan.truncated
-            self._queue = deque(plan.items)
-            self._enter(self._queue.popleft())
-            return True
-        return False
+            return False
+        self._looked = True
+        self._newest_sibling = plan.newest_sibling
+        if drained is not None:
+            self._leave(drained)
+        elif plan.truncated or plan.lost:
+            self._remember_finished()  # what is left of it, if anything, is not to be read again
+            self.stats.truncations += plan.truncated
+            self.stats.files_lost += plan.lost and not plan.truncated
+        self._queue = deque(plan.items)
+        self._enter(self._queue.popleft())
+        return True
 
-    def _choose(
-        self, live: _Open | None, siblings: Sequence[Sibling], drained: _Open | None, opened: list[_Open]
-    ) -> _Plan:
-        """Return what to read. Every file that this opens is added to *opened*."""
-        state = self._state
-        searching = drained is None and not self._fresh
-        live_head = None if live is None else first_line_head(live.head())
-        resumes_live = live is not None and searching and _is_file_of(state, live)
-        if live is not None and resumes_live and state.fingerprint is not None:
-            return _Plan([_Planned(live, state)])
-
-        ours: _Open | None = None
-        newer: list[_Planned] = []
-        bounded = False
-        known = {state.fingerprint, None if live_head is None else Fingerprint.of(live_head)}  # copies are no news
-        for sibling in siblings:
-            file = self._open_sibling(sibling, opened)
-            if file is None:
-                continue
-            held = drained is not None and file.identity == drained.identity
-            # Without a first line nothing was read of our file, and copies made of it meanwhile are as new as it is:
-            # then all are new as far as the last finished one.
-            if state.fingerprint is not None and (held or (not self._fresh and _is_file_of(state, file))):
-                ours = file
-                break
-            head = first_line_head(file.head())
-            if held:
-                continue
-            if head is None:
-                # Without a whole line: only a late writer can still give the newest one of those any.
-                if sibling is siblings[0] and not sibling.compression and file.mtime_us >= state.mtime_us:
-                    newer.append(_Planned(file))
-                continue
-            fingerprint = Fingerprint.of(head)
-            if str(fingerprint) in state.finished:
-                bounded = True
-                break
-            if fingerprint not in known:
-                known.add(fingerprint)
-                newer.append(_Planned(file, head=head))
-        if ours is None and not bounded:
-            # Nothing there tells the new ones from those read long ago but when they were last written to.
-            newer = [item for item in newer if item.file.mtime_us >= state.mtime_us]
-        items = list(reversed(newer))
-        if searching and ours is not None:
-            items.insert(0, _Planned(ours, state))
-        if live is not None and not items:
-            items = [_Planned(live, state if resumes_live else None, live_head)]
-        return _Plan(
-            items,
-            lost=searching and ours is None and state.fingerprint is not None,
-            truncated=searching
-            and live is not None
-            and state.fingerprint is not None
-            and live.identity == (state.device, state.inode),
-        )
-
-    def _choose_first(self, live: _Open | None, siblings: Sequence[Sibling], opened: list[_Open]) -> _Plan:
-        """Begin without a position: rotated files that exist already are not ours to read, later ones are."""
-        boundary = self._open_sibling(siblings[0], opened) if siblings else None
-        if boundary is not None:
-            fingerprint = str(fingerprint_of_head(boundary.head()))
-            self._state = FileState(mtime_us=boundary.mtime_us, finished=(fingerprint,))
-        if live is None:
-            return _Plan([])
-        head = first_line_head(live.head())
-        ingested = None if head is None else self._ingested(str(Fingerprint.of(head)))
-        if ingested is not None:
-            known = dataclasses.replace(FileState.from_json(self._name, ingested), finished=self._state.finished)
-            if _is_file_of(known, live):
-                return _Plan([_Planned(live, known)])
-        if not self._from_end:
-            return _Plan([_Planned(live, head=head)])
-        size = live.reader.stat().st_size
-        last = live.reader.pread(self._max_line_bytes, max(0, size - self._max_line_bytes))
-        endless = b"\n" not in last and size > self._max_line_bytes  # inside a line over the bound
-        offset = size if endless else size - len(last) + last.rfind(b"\n") + 1
-        length = min(offset, FINGERPRINT_BYTES)
-        state = dataclasses.replace(
-            self._state,
-            device=live.device,
-            inode=live.inode,
-            fingerprint=fingerprint_of_head(live.head()),
-            tail=Fingerprint.of(live.reader.pread(length, offset - length)) if length else None,
-            offset=offset,
-            skipping=endless,
-            mtime_us=live.mtime_us,
-            begin=offset,
-        )
-        return _Plan([_Planned(live, state)])
-
-    def _open_live(self) -> _Open | None:
-        try:
-            return _open(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def _is_live(self, live: _Open | None) -> bool:
-        try:
-            info = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return live is None
-        return live is not None and (info.st_dev, info.st_ino) == live.identity
-
-    def _siblings(self) -> list[Sibling]:
-        try:
-            return list_siblings(self.path, self._archive_dirs)
-        except PermissionError as error:
-            # A directory that one may pass but not list (mode --x): the log can be followed, rotated files not found.
-            self.stats.error(f"{error.filename}: {error.strerror}: rotated logs cannot be found")
-            return []
-
-    def _open_sibling(self, sibling: Sibling, opened: list[_Open]) -> _Open | None:
-        """Open *sibling*; None when it may not be read, or not decompressed: counted, and not waited for."""
-        try:
-            file = _open(sibling.path, sibling.compression)
-        except PermissionError as error:
-            self.stats.error(f"{sibling.path}: {error.strerror}")
-            return None
-        except UnavailableError as error:
-            self.stats.error(str(error))
-            return None
-        opened.append(file)
-        return file
-
-
-def _open(path: Path, compression: str = "") -> _Open:
-    reader = open_reader(path, compression)
-    info = reader.stat()
-    return _Open(reader, path, info.st_dev, info.st_ino, info.st_mtime_ns // 1000, isinstance(reader, PlainReader))
-
-
-def _names(siblings: Sequence[Sibling]) -> list[tuple[Path, int, int]]:
-    return [(sibling.path, sibling.device, sibling.inode) for sibling in siblings]
-
-
-def _is_file_of(state: FileState, file: _Open) -> bool:
-    """Tell whether *file* holds, up to the offset, what was read when *state* was saved."""
-    if state.fingerprint is None:
-        return (state.device, state.inode) == file.identity
-    return holds_what_was_read(state, file.reader.pread)
+    def _ingested_state(self, file_id: str) -> FileState | None:
+        state = self._ingested(file_id)
+        return None if state is None else FileState.from_json(self._name, state)
