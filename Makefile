@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SOURCES := core milter logparse pixelserver console cli lab
 
-.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-coverage who-table deb test-deb clean apt test-browser fuzz-tokens bench-report
+.PHONY: help demo test test-min lint type check bench bench-milter bench-logparse bench-pixel fuzz fuzz-coverage who-table dashboard deb test-deb clean apt test-browser fuzz-tokens bench-report
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.installed ## Real mail through a private Postfix, told as one story (two minutes)
+demo: $(VENV)/.installed ## Real mail through a private Postfix, told as one story (half a minute)
 	PYTHONPATH=lab $(PY) -m postwake_lab.demo
 
 test: $(VENV)/.installed ## The tests, a real Postfix included
@@ -84,6 +84,10 @@ deb: ## Build the Debian package into dist/
 test-deb: $(VENV)/.installed deb ## Install the package on a clean Debian root, use it, purge it
 	@sh contrib/install-packages.sh debootstrap
 	POSTWAKE_DEB=$$(ls $(CURDIR)/dist/postwake_*.deb | tail -1) $(PY) -m pytest tests/package --timeout 900
+
+dashboard: $(VENV)/.installed ## Plot the dashboard's queries, asked of a real Prometheus, into docs/dashboard.svg
+	@sh contrib/install-packages.sh $(APT_TEST)
+	PYTHONPATH=lab $(PY) -m postwake_lab.dashboard
 
 check: lint type test ## All of the above
 

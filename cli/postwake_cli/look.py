@@ -1,4 +1,4 @@
-"""Verbs that look into the store: message, events, report, explain."""
+"""Verbs that look into the store: message, events, explain; `report` has a module of its own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from postwake import config as configuration
-from postwake.errors import CannotCreateError
 from postwake.events import EventType
 from postwake.store import queries
 from postwake.store.connection import open_reader
-from postwake_cli.output import document, local_time, ndjson, parse_period, percent, printable, table
+from postwake_cli.output import document, local_time, ndjson, parse_period, printable
+from postwake_cli.report import report
 
 
 def _open(config_path: Path) -> sqlite3.Connection:
@@ -26,7 +26,9 @@ def _open(config_path: Path) -> sqlite3.Connection:
 @click.command()
 @click.argument("what")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("--limit", default=20, show_default=True, help="At most so many messages, newest first.")
+@click.option(
+    "--limit", default=20, type=click.IntRange(1), show_default=True, help="At most so many messages, newest first."
+)
 @click.pass_obj
 def message(config_path: Path, what: str, as_json: bool, limit: int) -> None:
     """One message's whole story, found by tracking ID, queue ID, Message-ID or address.
@@ -105,7 +107,7 @@ def _words(event: dict[str, Any]) -> str:
     "--type", "types", multiple=True, type=click.Choice([kind.label for kind in EventType]), help="Only these."
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes.")
-@click.option("--limit", default=0, help="At most so many.")
+@click.option("--limit", default=0, type=click.IntRange(0), help="At most so many; 0: all.")
 @click.pass_obj
 def events(config_path: Path, since: str, types: tuple[str, ...], follow: bool, limit: int) -> None:
     """Events, oldest first, NDJSON."""
@@ -129,124 +131,6 @@ def events(config_path: Path, since: str, types: tuple[str, ...], follow: bool, 
                     return
                 sys.stdout.flush()
                 time.sleep(0.5)
-
-
-@click.command()
-@click.option("--since", default="30d", show_default=True, help="From this time on: 12h, 7d ago, or a date.")
-@click.option("--until", default="", help="Up to this time; default now.")
-@click.option(
-    "--by",
-    type=click.Choice(("sender-domain", "recipient-domain", "tag")),
-    help="One line for each instead of the whole.",
-)
-@click.option("--unclassified", is_flag=True, help="The replies no rule knew, by count, so that you can add one.")
-@click.option("--text", "as_text", is_flag=True, help="Tables for a terminal; the default.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option(
-    "--html",
-    "html_path",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Write a page with plots, trends and advice, which needs no other file, to this file.",
-)
-@click.pass_obj
-def report(
-    config_path: Path,
-    since: str,
-    until: str,
-    by: str | None,
-    unclassified: bool,
-    as_text: bool,
-    as_json: bool,
-    html_path: Path | None,
-) -> None:
-    """What became of the mail accepted in a period: counts and rates."""
-    if as_text + as_json + (html_path is not None) > 1:
-        raise click.UsageError("--text, --json and --html: expected one of them")
-    now_us = _now_us()
-    since_us, until_us = parse_period(since, now_us), parse_period(until, now_us) if until else now_us
-    if html_path is not None:
-        if by or unclassified:
-            raise click.UsageError("--html has every table: expected neither --by nor --unclassified with it")
-        _write_html(config_path, html_path, since_us, until_us, now_us)
-        return
-    with closing(_open(config_path)) as connection:
-        if unclassified:
-            rows = queries.unclassified_replies(connection)
-            ndjson(rows) if as_json else table(
-                ("n", "reply"), [(row["n"], row["example"]) for row in rows], frozenset({0})
-            )
-            return
-        found = queries.report(connection, since_us, until_us, (by or "all").replace("-", "_"))
-        replies = queries.worst_replies(connection, since_us, until_us) if by is None else []
-    if as_json:
-        one = found.get("", queries.Report()).as_json() | {"worst_replies": replies}
-        document(one if by is None else {key: value.as_json() for key, value in found.items()})
-    elif by is None:
-        _print_report(found.get("", queries.Report()), replies)
-    else:
-        _print_by(by, found)
-
-
-def _write_html(config_path: Path, path: Path, since_us: int, until_us: int, now_us: int) -> None:
-    from postwake.reply.load import load_classifier
-    from postwake_console.report_data import gather
-    from postwake_console.report_html import render
-
-    if until_us <= since_us:
-        raise click.UsageError("--since and --until: expected a period with an end after its beginning")
-    rules = load_classifier(configuration.load(config_path).logparse.reply_rules).rules
-    with closing(_open(config_path)) as connection:
-        page = render(gather(connection, since_us, until_us, now_us, {rule.id: rule.advice for rule in rules}))
-    try:
-        with click.open_file(str(path), "w", encoding="utf-8") as out:
-            out.write(page)
-    except OSError as error:
-        raise CannotCreateError(f"{path}: cannot write: {error.strerror}") from None
-
-
-def _print_report(found: queries.Report, replies: list[dict[str, Any]]) -> None:
-    states, engaged, hits = found.states, found.engaged, found.hits
-    sent = states.get("sent", 0)
-    bounced = states.get("bounced", 0) + states.get("expired", 0)
-    click.echo(f"Accepted    {found.messages:>9}  messages to {found.recipients} recipients")
-    for label, n in (
-        ("Sent", sent),
-        ("Deferred", states.get("deferred", 0)),
-        ("Queued", states.get("queued", 0)),
-        ("Bounced", bounced),
-    ):
-        click.echo(f"{label:<10}  {n:>9}  {percent(n, found.recipients):>7} of recipients")
-    click.echo(f"Deferrals   {found.attempts.get('deferred', 0):>9}  attempts that were put off")
-    for label, name in (("Opened", "opened"), ("Clicked", "clicked")):
-        human = engaged.get(f"{name}_human", 0)
-        raw = ", ".join(f"{hits.get(f'{name}.{who}', 0)} {who}" for who in ("human", "unknown", "machine"))
-        possible, everybody = engaged.get(f"{name}_possible", 0), engaged.get(f"{name}_any", 0)
-        of_sent = f"{percent(human, sent):>7} of sent, by people"
-        others = f"unknown {possible - human}, only machines {everybody - possible}"
-        click.echo(f"{label:<10}  {human:>9}  {of_sent}; {others}; hits: {raw}")
-    click.echo(
-        f"Unsubscr.   {engaged.get('unsubscribed', 0):>9}  {percent(engaged.get('unsubscribed', 0), sent):>7} of sent"
-    )
-    if replies:
-        click.echo("\nWhat refused mail said, most often first:")
-        rows = [(row["n"], row["kind"], row["category"], row["example"]) for row in replies]
-        table(("n", "kind", "category", "reply"), rows, frozenset({0}))
-
-
-def _print_by(by: str, found: dict[str, queries.Report]) -> None:
-    rows = []
-    for key, value in sorted(found.items(), key=lambda item: -item[1].recipients):
-        sent = value.states.get("sent", 0)
-        bounced = value.states.get("bounced", 0) + value.states.get("expired", 0)
-        opened, clicked = value.engaged.get("opened_human", 0), value.engaged.get("clicked_human", 0)
-        rows.append(
-            (
-                *(key, value.recipients, sent, value.states.get("deferred", 0), bounced),
-                *(percent(bounced, value.recipients), opened, percent(opened, sent), clicked, percent(clicked, sent)),
-            )
-        )
-    head = (by, "recipients", "sent", "deferred", "bounced", "", "opened", "", "clicked", "")
-    table(head, rows, frozenset(range(1, 10)))
 
 
 @click.command()

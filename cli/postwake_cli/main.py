@@ -42,10 +42,18 @@ for room in (services, filters, look, admin, operate_verbs):
         cli.add_command(command)
 
 
+def _run() -> None:
+    if "_POSTWAKE_COMPLETE" in os.environ:  # a shell asks what words there are
+        cli()
+    # Not cli.main(): it makes status 1, which is an answer here, of a reader who has seen enough (`| head`).
+    with cli.make_context("postwake", sys.argv[1:]) as context:
+        cli.invoke(context)
+
+
 def main() -> None:
     """Run the command; a user's mistake ends in one line and a status, never in a traceback."""
     try:
-        cli(standalone_mode=False)
+        _run()
     except click.UsageError as error:
         error.show()
         sys.exit(os.EX_USAGE)

@@ -67,13 +67,20 @@ def local_time(at: str) -> str:
     return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+_MOST_US = 62_135_596_800_000_000
+"""From the year 1 to 1970, which is as far back as a date can say, and fits SQLite's integers."""
+
+
 def parse_period(text: str, now_us: int) -> int:
     """Return the time in microseconds that *text* names: ``7d``, ``12h``, ``30m`` ago, or an ISO date or time (UTC)."""
     units_s = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
     try:
         if text[-1:] in units_s and text[:-1].isdigit():
-            return now_us - int(text[:-1]) * units_s[text[-1]] * 1_000_000
+            at_us = now_us - int(text[:-1]) * units_s[text[-1]] * 1_000_000
+            if at_us < -_MOST_US:
+                raise ValueError
+            return at_us
         at = datetime.fromisoformat(text)
         return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r}: expected 30m, 12h, 7d, 2w or a date such as 2026-11-22") from None

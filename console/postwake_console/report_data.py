@@ -7,15 +7,19 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
-from postwake.store import queries
+from postwake.store import queries, recipients
 from postwake.store.queries import Report
+from postwake.store.recipients import Group, summarise
 from postwake.store.schema import DAY_US, HOUR_US
 
 DIMENSIONS = ("sender_domain", "tag", "recipient_domain")
 _LOCAL_PART = re.compile(r"""[^\s<>@"'(),:;]+@(?=[\w.-])""")
 MAX_SLICES = 100
+MAX_LINES = 25
+"""Lines of a table; what is left out is said."""
 MONDAY_US = 4 * DAY_US
 """1970-01-05, the first Monday of the epoch: slices of weeks begin on Mondays."""
 
@@ -55,12 +59,39 @@ class ReportData:
     replies: tuple[Mapping[str, Any], ...] = ()
     advice: Mapping[str, str] = field(default_factory=dict)
     """By rule, a sentence on what to do."""
+    people: People | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Recipients to think about."""
+
+    unsubscribed: Group
+    """In the period, and not come back."""
+    dead: Group
+    """Whose mail of the period bounced for good by the address's own fault, and was taken by nobody since."""
+    inactive: Group | None
+    """Who took mail of the past :attr:`inactive_days` and opened none; None if nobody asked."""
+    inactive_days: int
+    with_addresses: bool
+    """Whether the report names them. It is passed on: by default it names domains only."""
 
 
 def gather(
-    connection: sqlite3.Connection, since_us: int, until_us: int, made_at_us: int, advice: Mapping[str, str]
+    connection: sqlite3.Connection,
+    since_us: int,
+    until_us: int,
+    made_at_us: int,
+    advice: Mapping[str, str],
+    *,
+    inactive_days: int = 0,
+    with_addresses: bool = False,
 ) -> ReportData:
-    """Read a report's figures; the period is taken in whole hours, as :func:`postwake.store.queries.report` does."""
+    """Read a report's figures; the period is taken in whole hours, as :func:`postwake.store.queries.report` does.
+
+    *inactive_days*: over how many days before the period's end a recipient is looked at for signs of life. That reads
+    every delivery of those days; 0 leaves it out. *with_addresses*: name these recipients, not only their domains.
+    """
     since_us -= since_us % HOUR_US
     until_us += -until_us % HOUR_US
     before_us = since_us - (until_us - since_us)
@@ -82,6 +113,20 @@ def gather(
             for row in queries.worst_replies(connection, since_us, until_us)
         ),
         advice=dict(advice),
+        people=_people(connection, since_us, until_us, inactive_days, with_addresses),
+    )
+
+
+def _people(
+    connection: sqlite3.Connection, since_us: int, until_us: int, inactive_days: int, with_addresses: bool
+) -> People:
+    found = recipients.inactive(connection, until_us - inactive_days * DAY_US, until_us) if inactive_days else None
+    return People(
+        unsubscribed=summarise(recipients.unsubscribed(connection, since_us, until_us), MAX_LINES, itemgetter("at")),
+        dead=summarise(recipients.dead(connection, since_us, until_us), MAX_LINES, itemgetter("at")),
+        inactive=None if found is None else summarise(found, MAX_LINES, itemgetter("messages", "recipient")),
+        inactive_days=inactive_days,
+        with_addresses=with_addresses,
     )
 
 

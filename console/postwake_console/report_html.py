@@ -8,16 +8,13 @@ The page forbids itself scripts and connections (Content-Security-Policy), shoul
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from html import escape
 
 from postwake.store.queries import Report
-from postwake.store.schema import DAY_US, HOUR_US
-from postwake_console.report_data import Line, ReportData
+from postwake_console import people, words
+from postwake_console.report_data import MAX_LINES, Line, ReportData
 from postwake_console.svg import Series, lines, stacked_bars
-
-MAX_LINES = 25
-"""Lines of a table; what is left out is said."""
+from postwake_console.words import Figure
 
 _TITLES = {"sender_domain": "Sender domains", "tag": "Tags", "recipient_domain": "Recipient domains"}
 _WHO = {"human": 1, "unknown": 2, "machine": 4}
@@ -33,7 +30,7 @@ padding:0 1em}
 h1{font-size:1.5em;margin:0}h2{font-size:1.15em;margin:2em 0 .5em}p.soft,td.soft,caption{color:var(--soft)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.7em;margin:1.2em 0}
 .card{background:var(--card);border-radius:6px;padding:.7em .9em}.card b{display:block;font-size:1.5em;font-weight:600}
-.card span{color:var(--soft);font-size:.88em;display:block}.up{color:var(--up)!important}
+.card>span{color:var(--soft);font-size:.88em;display:block}.up{color:var(--up)!important}
 .down{color:var(--down)!important}
 table{border-collapse:collapse;width:100%;font-size:.93em}th,td{padding:.32em .45em;text-align:right;
 border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:500}
@@ -45,13 +42,19 @@ caption{text-align:left;padding:.3em 0}
 .s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}.legend{margin:.1em 0 0;padding-left:3.5em}
 .legend span{margin-right:1.4em;white-space:nowrap}svg.key{width:.8em;height:.8em}code{font-size:.92em}
 footer{margin:3em 0 1em;color:var(--soft);font-size:.88em}
-@media print{body{margin:0;max-width:none}h2{break-after:avoid}tr,.card,figure{break-inside:avoid}}figure{margin:0}
+h3{font-size:1em;margin:1.4em 0 .3em}figure{margin:0;overflow-x:auto}.replies td:first-child{min-width:15em}
+@media(max-width:640px){body{margin:1em auto}figure svg[role]{min-width:620px}.card b{font-size:1.3em}}
+@media print{:root{color-scheme:light;--text:#000;--soft:#444;--line:#bbb;--back:#fff;--card:#fff;
+--c1:#2f7fb8;--c2:#c9a227;--c3:#c0392b;--c4:#9aa5b1;--up:#1d7a45;--down:#b03024}body{margin:0;max-width:none;font-size:11px;padding:0}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}.cards{grid-template-columns:repeat(4,1fr)}
+.card{border:1px solid var(--line)}.scroll,figure{overflow:visible}h2,h3{break-after:avoid}
+tr,.card,figure{break-inside:avoid}}
 """
 
 
 def render(data: ReportData, title: str = "Postwake report") -> str:
     """Return the page."""
-    period = f"{_time(data.since_us)} to {_time(data.until_us)} (UTC)"
+    period = words.period(data)
     body = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="soft">Mail accepted from {period}, and what has become of it.'
@@ -61,8 +64,10 @@ def render(data: ReportData, title: str = "Postwake report") -> str:
         _slices(data),
         *(_lines_table(name, data.lines.get(name, ())) for name in _TITLES),
         _replies(data),
-        f"<footer>Made by Postwake on {_time(data.made_at_us)} UTC. Opens and clicks count people, each once, as far as"
-        " they can be told from machines; hits count every request.</footer>",
+        _people(data),
+        f"<footer>Made by Postwake on {words.time(data.made_at_us)} UTC. Opens and clicks count people, each once, as"
+        " far as they can be told from machines; hits count every request. The newest mail has had the least time to be"
+        " opened.</footer>",
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -78,120 +83,49 @@ def render(data: ReportData, title: str = "Postwake report") -> str:
 
 
 def _text(value: object) -> str:
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
-    return escape(shown, quote=True)
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return escape(words.printable(value), quote=True)
 
 
 def _axis(value: float) -> str:
-    return _count(value) if value == int(value) else f"{value:g}"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "–"
+    return words.count(value) if value == int(value) else f"{value:g}"
 
 
 def _percentage(value: float) -> str:
     return f"{round(value, 1):g} %"
 
 
-def _time(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, tz=UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _bounced(report: Report) -> int:
-    return report.states.get("bounced", 0) + report.states.get("expired", 0)
-
-
-def _waiting(report: Report) -> int:
-    return report.states.get("queued", 0) + report.states.get("deferred", 0)
-
-
-def _sent(report: Report) -> int:
-    return report.states.get("sent", 0)
-
-
-def _engaged(report: Report, name: str) -> int:
-    return report.engaged.get(name, 0)
-
-
-def _change(now: int, before: int) -> str:
-    """Return how a count changed, in percent of what it was."""
-    if not before:
-        return "new" if now else "as before"
-    return f"{100 * (now - before) / before:+.0f} %".replace("-", "−")
-
-
-def _points(now: tuple[int, int], before: tuple[int, int]) -> str:
-    """Return how a rate changed, in percentage points; empty if one of the two has nothing to be a part of."""
-    if not now[1] or not before[1]:
-        return ""
-    points = 100 * (now[0] / now[1] - before[0] / before[1])
-    return f"{points:+.1f} points".replace("-", "−") if abs(points) >= 0.05 else "as before"
-
-
 # Parts
 
 
 def _cards(data: ReportData) -> str:
-    now, before = data.total, data.before
-    cards = [
-        _card("messages", "Messages", _count(now.messages), _change(now.messages, before.messages)),
-        _card("recipients", "Recipients", _count(now.recipients), _change(now.recipients, before.recipients)),
-    ]
-    recipients, recipients_before = now.recipients, before.recipients
-    rates = [
-        ("sent", "Sent", _sent(now), recipients, _sent(before), recipients_before, 1),
-        ("bounced", "Bounced", _bounced(now), recipients, _bounced(before), recipients_before, -1),
-        ("waiting", "Still on their way", _waiting(now), recipients, _waiting(before), recipients_before, 0),
-    ]
-    for name, label, good in (
-        ("opened_human", "Opened", 1),
-        ("clicked_human", "Clicked", 1),
-        ("unsubscribed", "Unsubscribed", -1),
-        ("complained", "Complained", -1),
-    ):
-        rates.append((name, label, _engaged(now, name), _sent(now), _engaged(before, name), _sent(before), good))
-    for name, label, part, whole, part_before, whole_before, good in rates:
-        trend = _points((part, whole), (part_before, whole_before))
-        better = {"+": good, "−": -good}.get(trend[:1], 0)
-        mark = {1: "up", -1: "down"}.get(better, "")
-        cards.append(_card(name, label, _percent(part, whole), trend, _count(part), mark))
-    return f'<div class="cards">{"".join(cards)}</div>'
+    return f'<div class="cards">{"".join(_card(figure) for figure in words.headline(data))}</div>'
 
 
-def _card(name: str, label: str, value: str, trend: str, count: str = "", mark: str = "") -> str:
-    exact = f'<span><span class="n" data-measure="{name}">{count}</span></span>' if count else ""
-    bold = f"<b>{value}</b>" if count else f'<b class="n" data-measure="{name}">{value}</b>'
-    change = f'<span class="{mark}">{trend}</span>' if mark else f"<span>{trend or 'nothing to compare with'}</span>"
-    return f'<div class="card">{label}{bold}{exact}{change}</div>'
-
-
-def _labels(data: ReportData) -> list[str]:
-    form = "%d %b %H:%M" if data.slice_us == HOUR_US else "%d %b" if data.slice_us < 28 * DAY_US else "%d %b %Y"
-    return [datetime.fromtimestamp(piece.start_us / 1e6, tz=UTC).strftime(form) for piece in data.slices]
+def _card(figure: Figure) -> str:
+    exact = f'<span class="n" data-measure="{figure.name}">{words.count(figure.value)}</span>'
+    numbers = f"<b>{figure.rate}</b><span>{exact}</span>" if figure.rate else f"<b>{exact}</b>"
+    mark = {1: ' class="up"', -1: ' class="down"'}.get(figure.good, "")
+    trend = f"<span{mark}>{figure.trend or 'nothing to compare with'}</span>"
+    return f'<div class="card">{figure.label}{numbers}{trend}</div>'
 
 
 def _plots(data: ReportData) -> str:
-    labels, reports = _labels(data), [piece.report for piece in data.slices]
-    unit = {HOUR_US: "hour", DAY_US: "day", 7 * DAY_US: "week"}.get(data.slice_us, "part")
+    labels, reports = words.labels(data), [piece.report for piece in data.slices]
+    unit = words.unit(data)
 
     def rate(part: int, whole: int) -> float | None:
         return 100 * part / whole if whole else None
 
     states = (
-        Series("sent", [_sent(report) for report in reports], 1),
-        Series("on their way", [_waiting(report) for report in reports], 2),
-        Series("bounced", [_bounced(report) for report in reports], 3),
+        Series("sent", [words.sent(report) for report in reports], 1),
+        Series("on their way", [words.waiting(report) for report in reports], 2),
+        Series("bounced", [words.bounced(report) for report in reports], 3),
         Series("deleted", [report.states.get("deleted", 0) for report in reports], 4),
     )
     rates = (
-        Series("opened", [rate(_engaged(report, "opened_human"), _sent(report)) for report in reports], 1),
-        Series("clicked", [rate(_engaged(report, "clicked_human"), _sent(report)) for report in reports], 2),
-        Series("bounced", [rate(_bounced(report), report.recipients) for report in reports], 3),
+        Series("opened", [rate(words.engaged(report, "opened_human"), words.sent(report)) for report in reports], 1),
+        Series("clicked", [rate(words.engaged(report, "clicked_human"), words.sent(report)) for report in reports], 2),
+        Series("bounced", [rate(words.bounced(report), report.recipients) for report in reports], 3),
     )
     parts = [
         f"<h2>Delivery, by {unit} of acceptance</h2>",
@@ -212,7 +146,12 @@ def _plots(data: ReportData) -> str:
 
 
 def _table(
-    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], texts: frozenset[int] = frozenset()
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    texts: frozenset[int] = frozenset(),
+    *,
+    kind: str = "numbers",
 ) -> str:
     def cells(tag: str, row: Sequence[str]) -> str:
         return "".join(
@@ -223,26 +162,35 @@ def _table(
     body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     note = f"<caption>{caption}</caption>" if caption else ""
     top = f"{note}<thead><tr>{cells('th', head)}</tr></thead>"
-    return f'<div class="scroll"><table>{top}<tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="scroll {kind}"><table>{top}<tbody>\n{body}\n</tbody></table></div>'
 
 
 _HEAD = ("recipients", "sent", "bounced", "", "on the way", "opened", "", "clicked", "", "unsubscribed")
-_HEAD_DELIVERY = 5
-"""So many of them are about delivery: who of a recipient domain opened what is not counted."""
 
 
 def _row(report: Report) -> list[str]:
-    sent, bounced = _sent(report), _bounced(report)
-    opened, clicked = _engaged(report, "opened_human"), _engaged(report, "clicked_human")
+    sent, bounced = words.sent(report), words.bounced(report)
+    opened, clicked = words.engaged(report, "opened_human"), words.engaged(report, "clicked_human")
     return [
-        *(_count(report.recipients), _count(sent), _count(bounced), _percent(bounced, report.recipients)),
-        *(_count(_waiting(report)), _count(opened), _percent(opened, sent), _count(clicked), _percent(clicked, sent)),
-        _count(_engaged(report, "unsubscribed")),
+        *(
+            words.count(report.recipients),
+            words.count(sent),
+            words.count(bounced),
+            words.percent(bounced, report.recipients),
+        ),
+        *(
+            words.count(words.waiting(report)),
+            words.count(opened),
+            words.percent(opened, sent),
+            words.count(clicked),
+            words.percent(clicked, sent),
+        ),
+        words.count(words.engaged(report, "unsubscribed")),
     ]
 
 
 def _slices(data: ReportData) -> str:
-    rows = [[label, *_row(piece.report)] for label, piece in zip(_labels(data), data.slices, strict=True)]
+    rows = [[label, *_row(piece.report)] for label, piece in zip(words.labels(data), data.slices, strict=True)]
     rows = [row for row, piece in zip(rows, data.slices, strict=True) if piece.report.recipients]
     total = ["<b>total</b>", *(f"<b>{cell}</b>" for cell in _row(data.total))]
     return "<h2>In numbers</h2>\n" + _table("", ("accepted", *_HEAD), [*rows, total])
@@ -253,18 +201,19 @@ def _lines_table(name: str, found: Sequence[Line]) -> str:
     if not shown:
         return ""
     left_out = sum(1 for line in found if line.now.recipients) - len(shown)
-    caption = f"The {MAX_LINES} with most recipients; {_count(left_out)} more are left out." if left_out else ""
-    columns = _HEAD_DELIVERY if name == "recipient_domain" else len(_HEAD)
+    caption = f"The {MAX_LINES} with most recipients; {words.count(left_out)} more are left out." if left_out else ""
     rows = [
         [
             _text(line.key),
-            *_row(line.now)[:columns],
-            _change(line.now.recipients, line.before.recipients),
-            _points((_bounced(line.now), line.now.recipients), (_bounced(line.before), line.before.recipients)),
+            *_row(line.now),
+            words.change(line.now.recipients, line.before.recipients),
+            words.points(
+                (words.bounced(line.now), line.now.recipients), (words.bounced(line.before), line.before.recipients)
+            ),
         ]
         for line in shown
     ]
-    head = ("", *_HEAD[:columns], "recipients, trend", "bounced, trend")
+    head = ("", *_HEAD, "recipients, trend", "bounced, trend")
     return f"<h2>{_TITLES[name]}</h2>\n" + _table(caption, head, rows)
 
 
@@ -281,8 +230,27 @@ def _replies(data: ReportData) -> str:
                 f"<code>{text}</code><br>{advice}" if advice else f"<code>{text}</code>",
                 f"{_text(reply['category'])}{who}",
                 _text(reply["kind"]),
-                _count(int(reply["n"])),
+                words.count(int(reply["n"])),
             ]
         )
     head = ("reply, and what to do", "category", "kind", "attempts")
-    return "<h2>What refused mail said, most often first</h2>\n" + _table("", head, rows, frozenset({1, 2}))
+    table = _table("", head, rows, frozenset({1, 2}), kind="replies")
+    return f"<h2>What refused mail said, most often first</h2>\n{table}"
+
+
+def _people(data: ReportData) -> str:
+    kinds = people.kinds(data)
+    if not kinds or data.people is None:
+        return ""
+    parts = [f'<h2>{people.TITLE}</h2>\n<p class="soft">{people.NOTE}</p>']
+    for kind in kinds:
+        group = kind.group
+        title = f'<h3>{kind.title}: <span data-people="{kind.title.lower()}">{words.count(group.count)}</span></h3>'
+        most = f"<br>{_text(people.domains(group))}" if group.count else ""
+        parts.append(f"{title}\n<p>{kind.sentence}{most}</p>")
+        if data.people.with_addresses and group.rows:
+            rows = [[_text(cell) for cell in kind.cells(row)] for row in group.rows]
+            left_out = group.count - len(rows)
+            caption = f"{words.count(left_out)} more are left out." if left_out else ""
+            parts.append(_table(caption, kind.head, rows, frozenset(range(len(kind.head)))))
+    return "\n".join(parts)

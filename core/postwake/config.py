@@ -84,11 +84,20 @@ def _mode(text: str) -> str:
     return text
 
 
+def _mail_address(text: str) -> str:
+    # It becomes an argument of sendmail(1) and a header field.
+    if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", text) or text.startswith("-"):
+        raise ValueError("expected an address such as you@example.com, in ASCII")
+    return text
+
+
 Network = Annotated[str, AfterValidator(_network)]
 Domain = Annotated[str, AfterValidator(_domain)]
 TrackingUrl = Annotated[str, AfterValidator(_tracking_url)]
 Listener = Annotated[str, AfterValidator(_listener)]
 OptionalListener = Annotated[str, AfterValidator(lambda text: text and _tcp_listener(text))]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+OptionalMailAddress = Annotated[str, AfterValidator(lambda text: text and _mail_address(text))]
 Mode = Annotated[str, AfterValidator(_mode)]
 PrivacyName = Literal["full", "pseudonymous", "anonymous", "off"]
 
@@ -322,6 +331,26 @@ class Backup(_Section):
     keep: int = Field(default=3, ge=0, le=1000, description="How many are kept, each a whole copy. 0: none is made.")
 
 
+class Report(_Section):
+    """Reports by mail: `postwake report --mail`, which postwake-report.timer starts every Monday."""
+
+    to: list[MailAddress] = Field(default_factory=list, description="Who gets it. Empty: --mail is refused.")
+    sender: OptionalMailAddress = Field(
+        default="", description="Its From and envelope sender. Empty: postwake@ and this machine's full name."
+    )
+    sendmail: Path = Field(default=Path("/usr/sbin/sendmail"), description="The MTA's sendmail(1).")
+    addresses: bool = Field(
+        False,
+        description="Name the unsubscribed, dead and inactive addresses in whole reports. Else their number and domains.",
+    )
+    inactive_days: int = Field(
+        90,
+        ge=0,
+        le=3650,
+        description="Over how many days a recipient is looked at for signs of life; reads every delivery of them. 0: leave it out.",
+    )
+
+
 class Config(_Section):
     """Everything."""
 
@@ -335,6 +364,7 @@ class Config(_Section):
     metrics: Metrics = Field(default_factory=Metrics)
     retention: Retention = Field(default_factory=Retention)
     backup: Backup = Field(default_factory=Backup)
+    report: Report = Field(default_factory=Report)
 
     def tracking_for(self, domain: str) -> Tracking:
         """Return the settings for mail of sender *domain*: `[tracking]` with that domain's overrides."""

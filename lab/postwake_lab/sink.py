@@ -10,10 +10,15 @@ from typing import Literal
 
 from postwake_lab.ports import wait_for_port
 
-Behaviour = Literal["accept", "450", "550"]
+Behaviour = Literal["accept", "450", "550", "blocked"]
 _REFUSE = {
     "accept": [],
     "450": ["-r", "rcpt", "-b", "450 4.2.0 Greylisted, please try again in 5 minutes"],
+    "blocked": [
+        *("-f", "rcpt", "-B"),
+        "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service provider"
+        " since part of their network is on our block list (S3140).",
+    ],
     "550": ["-f", "rcpt", "-B", "550 5.1.1 Recipient address rejected: User unknown"],
 }
 _ENVELOPE = re.compile(rb"X-(?:Client-Addr|Client-Proto|Helo-Args|Mail-Args|Rcpt-Args): [^\n]*\n")

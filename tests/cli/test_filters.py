@@ -211,3 +211,19 @@ def test_mistakes_end_in_a_line_and_a_status(arguments: list[str], status: int, 
     assert done.returncode == status
     assert says in done.stderr.decode()
     assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
+    """`| head` ends the command quietly, with status 0: 1 would be an answer."""
+    line = (
+        "2026-11-22T10:00:02.000000+00:00 mx postfix/smtp[14]: 4F2A81B3C5: to=<ann@example.net>,"
+        " relay=mx.example.net[192.0.2.8]:25, delay=1, delays=0.1/0/0.4/0.5, dsn=2.0.0, status=sent (250 2.0.0 Ok)\n"
+    )
+    (tmp_path / "mail.log").write_text(line * 5000)
+    command = [sys.executable, "-m", "postwake_cli", "parse-log", str(tmp_path / "mail.log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline().startswith(b'{"type":"sent"')
+        child.stdout.close()
+        assert (child.wait(60), child.stderr.read()) == (0, b"")

@@ -173,3 +173,12 @@ def test_a_store_that_is_not_there(run: Run) -> None:
 
     assert done.returncode == 75
     assert "postwake db migrate" in done.stderr
+
+
+@pytest.mark.parametrize("since", ["9999999999d", "99999999999999999999w", "tomorrow", "2026-13-01", "-1d", ""])
+def test_a_time_that_is_none(since: str, run: Run, store: Path) -> None:
+    """A time nobody can mean is a usage error that says what was expected."""
+    done = run("report", "--since", since)
+    assert done.returncode == 64
+    assert "expected 30m, 12h, 7d, 2w or a date" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +43,12 @@ class Mail(NamedTuple):
     tag: str = ""
     domain: str = "example.com"
     hits: tuple[tuple[EventType, Who], ...] = ()
+
+
+@pytest.fixture
+def mail() -> type[Mail]:
+    """Make a message for ``make_store``."""
+    return Mail
 
 
 def _status(reply: str) -> tuple[str, str]:
@@ -117,3 +125,16 @@ def two_weeks(make_store: Callable[[list[Any]], Path]) -> Path:
     mails += [Mail(0, f"x{n}@example.net", "550 5.1.1 User unknown", "lost") for n in range(2)]
     mails += [Mail(0, f"mallory@{HOSTILE_DOMAIN}", HOSTILE_REPLY, HOSTILE_TAG)]
     return make_store(mails)
+
+
+@pytest.fixture
+def run(two_weeks: Path, tmp_path: Path) -> Any:
+    """Run `postwake report` on the store."""
+    config = tmp_path / "postwake.toml"
+    config.write_text(f'[store]\npath = "{two_weeks}"\n')
+
+    def report(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "postwake_cli", "--config", str(config), "report", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return report

@@ -63,6 +63,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     config.write_text(
         f'[store]\npath = "{tmp_path}/postwake.db"\nspool_dir = "{tmp_path}/spool"\n'
         f'[tracking]\nurl = "https://track.example.com"\nsender_domains = ["example.com"]\nkeys = "{tmp_path}/keys"\n'
+        '[report]\nto = ["you@example.com"]\nsendmail = "/bin/true"\n'
     )
     (tmp_path / "newsletter.eml").write_bytes(MAIL)
     (tmp_path / "mail.log").write_text(LOG)

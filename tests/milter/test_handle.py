@@ -110,6 +110,21 @@ def test_recipient_in_tokens(
 
 
 @pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        pytest.param([(b"X-Track-Opens", b" yes")], 0, id="understood"),
+        pytest.param([(b"X-Track-Opens", b" perhaps"), (b"X-Track-Privacy", b" nonsense")], 2, id="two-that-are-not"),
+    ],
+)
+def test_controls_that_say_nothing_are_counted(
+    make_handler: Callable[..., Handler], make_envelope: Make, fields: list[tuple[bytes, bytes]], count: int
+) -> None:
+    """What a header field asks for and cannot be read is counted, and the message is tracked as configured."""
+    handled = make_handler().handle(make_envelope(*fields))
+    assert (handled.malformed_controls, handled.outcome) == (count, "tracked")
+
+
+@pytest.mark.parametrize(
     ("configured", "asked", "privacy"),
     [
         pytest.param("full", [], Privacy.FULL, id="configured"),

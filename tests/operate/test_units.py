@@ -1,4 +1,4 @@
-"""The maintenance unit is hardened and runs commands that exist."""
+"""The units of the timers are hardened and run commands that exist."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ import pytest
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 
 
-def test_exposure() -> None:
+UNITS = pytest.mark.parametrize("name", ["postwake-maintenance", "postwake-report"])
+
+
+@UNITS
+def test_exposure(name: str) -> None:
     """systemd-analyze rates it OK or better."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze")
-    unit = SYSTEMD / "postwake-maintenance.service"
+    unit = SYSTEMD / f"{name}.service"
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True)
     found = re.search(r"Overall exposure level for .*: ([0-9.]+) (\w+)", done.stdout)
@@ -35,12 +39,15 @@ def test_timer_names_a_unit() -> None:
     assert (SYSTEMD / "postwake-maintenance.service").exists()
 
 
-def test_its_commands_exist() -> None:
-    """Every ExecStart is a verb of the command."""
-    unit = (SYSTEMD / "postwake-maintenance.service").read_text()
+@UNITS
+def test_its_commands_exist(name: str) -> None:
+    """Every ExecStart is a verb of the command, and its options are ones it has."""
+    unit = (SYSTEMD / f"{name}.service").read_text()
     lines = [line.lstrip("# ").partition("=")[2].split() for line in unit.splitlines() if "/usr/bin/postwake" in line]
-    assert len(lines) == 4
+    assert len(lines) == {"postwake-maintenance": 4, "postwake-report": 1}[name]
     for _, *arguments in lines:
         verbs = [word for word in arguments if word.isalpha()]
         command = [sys.executable, "-m", "postwake_cli", *verbs, "--help"]
-        assert subprocess.run(command, capture_output=True).returncode == 0, arguments
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, arguments
+        assert [word for word in arguments if word.startswith("--") and word not in done.stdout] == []

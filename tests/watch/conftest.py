@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
+from postwake.reply.rules import CATEGORIES
 from postwake_lab.ports import free_ports
 from postwake_lab.services import Services
+from postwake_milter.policy import REASONS
+from postwake_milter.rewrite.reasons import UNTRACKED_REASONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +117,20 @@ TARGET_LABELS = frozenset({"host", "instance", "job"})
 """What Prometheus adds to every series, and contrib/prometheus/prometheus.yml."""
 
 
+def _values() -> dict[tuple[str, str], frozenset[str]]:
+    """Return the values that docs/metrics.md lists by label and metric; an empty metric stands for the others."""
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8").partition("## Labels")[2]
+    found = {
+        (label, metric): frozenset(re.findall(r"`([\w-]+)`", text))
+        for label, metrics, text in re.findall(r"^\| `(\w+)` \| ([^|]*)\| ([^|]+) \|$", page, re.MULTILINE)
+        for metric in re.findall(r"`(\w+)`", metrics) or [""]
+    }
+    found["state", "postwake_domain_mail_total"] = found["state", "postwake_mail_total"]
+    for label, values in (("category", CATEGORIES), ("reason", {*REASONS, *UNTRACKED_REASONS})):
+        found[label, ""] = frozenset(values)
+    return found
+
+
 def _recorded() -> dict[str, frozenset[str]]:
     """Return the recording rules' names with the labels they keep."""
     text = (ROOT / "contrib/prometheus/postwake-rules.yml").read_text(encoding="utf-8")
@@ -133,11 +150,12 @@ def check_promql(documented: dict[str, Documented]) -> Callable[[str], None]:
             del known[name]
             known |= {f"{name}_bucket": item.labels | {"le"}, f"{name}_sum": item.labels, f"{name}_count": item.labels}
     known["up"] = frozenset()
+    values = _values()
 
     def check(expression: str) -> None:
         bare = re.sub(r"#.*", "", expression)
         found = re.findall(
-            r"([a-z_:0-9]*postwake[a-z_:0-9]*|\bup\b)(?!\")(?:\{([^}]*)\})?", re.sub(r'"[^"]*"', '""', bare)
+            r"([a-z_:0-9]*postwake[a-z_:0-9]*|\bup\b)(?!\")(?:\{([^}]*)\})?", re.sub(r'"postwake-[^"]*"', '""', bare)
         )
         assert found, f"no metric in {expression}"
         labels: set[str] = set()
@@ -145,6 +163,10 @@ def check_promql(documented: dict[str, Documented]) -> Callable[[str], None]:
             assert name in known, f"{name} in {expression}"
             labels |= known[name]
             asked = set(re.findall(r"(\w+)\s*[=!]~?", matchers))
+            for label, value in re.findall(r'(\w+)\s*[=!]~?\s*"([^"]*)"', matchers):
+                listed = values.get((label, name)) or values.get((label, ""))
+                if listed and label in known[name] and not re.search(r"[$.+*]", value):
+                    assert set(value.split("|")) <= listed, f'{label}="{value}" of {name} in {expression}'
             assert asked <= known[name] | TARGET_LABELS, f"{asked} of {name} in {expression}"
         for group in re.findall(r"\b(?:by|on|group_left|without|ignoring) ?\(([^)]*)\)", bare):
             assert {label.strip() for label in group.split(",") if label.strip()} <= labels | TARGET_LABELS, expression

@@ -15,7 +15,7 @@ from postwake.store.counting import (
     recount_events,
     recount_message,
 )
-from postwake.store.hits import JUDGED_UP_TO
+from postwake.store.hits import JUDGED_UP_TO, domain_of_reader
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
@@ -129,6 +129,13 @@ def _fill_in(transaction: Transaction, event: Accepted, stub: int | None, met: i
         " WHERE message = ? AND delivery IS NULL AND recipient_idx > 0",
         (message,),
     )
+    for (reader,) in transaction.execute(
+        "SELECT recipient_idx FROM engagement WHERE message = ? AND domain IS NULL", (message,)
+    ).fetchall():
+        transaction.execute(
+            "UPDATE engagement SET domain = ? WHERE message = ? AND recipient_idx = ?",
+            (domain_of_reader(transaction, message, reader), message, reader),
+        )
     cohort = load_cohort(transaction, message)
     recount_message(transaction, cohort, 1)
     recount_events(transaction, cohort, 1)

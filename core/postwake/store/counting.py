@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from postwake.events import Direction, EventType, State, Who
@@ -25,29 +26,38 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2].lower() if "@" in address else ""
 
 
+def domain_shared(recipients: Iterable[str]) -> str | None:
+    """Return the one domain that all *recipients* have; None if they have several, or none."""
+    domains = {domain_of(recipient) for recipient in recipients}
+    return domains.pop() or None if len(domains) == 1 else None
+
+
 def count_event(
     rollup: Rollup, at_us: int, measure: str, cohort: Cohort | None, *, recipient: str = "", n: int = 1
 ) -> None:
     """Count something that happened at *at_us*, once in each dimension it belongs to."""
-    _count(rollup, "event", at_us, measure, cohort, recipient, n)
+    _count(rollup, "event", at_us, measure, cohort, domain_of(recipient), n)
 
 
-def count_cohort(rollup: Rollup, measure: str, cohort: Cohort, *, recipient: str = "", n: int = 1) -> None:
+def count_cohort(
+    rollup: Rollup, measure: str, cohort: Cohort, *, recipient_domain: str | None = "", n: int = 1
+) -> None:
     """Count what has become of mail accepted in the cohort's hour."""
-    _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient, n)
+    _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient_domain or "", n)
 
 
 def event_key(at_us: int, measure: str, cohort: Cohort | None, recipient: str = "") -> MailKey:
     """Return under what :func:`count_event` counts: for who counts many at once (:attr:`Rollup.counted`)."""
-    return _key("event", at_us, measure, cohort, recipient)
+    return _key("event", at_us, measure, cohort, domain_of(recipient) if recipient else "")
 
 
-def _count(rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str, n: int) -> None:
-    rollup.mail[_key(basis, at_us, measure, cohort, recipient)] += n
+def _count(
+    rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient_domain: str, n: int
+) -> None:
+    rollup.mail[_key(basis, at_us, measure, cohort, recipient_domain)] += n
 
 
-def _key(basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient: str) -> MailKey:
-    recipient_domain = domain_of(recipient) if recipient else ""
+def _key(basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient_domain: str) -> MailKey:
     if cohort is None:
         return basis, at_us // HOUR_US, measure, False, "", "", recipient_domain
     inbound = cohort.direction is Direction.INBOUND
@@ -74,7 +84,7 @@ def count_message(rollup: Rollup, cohort: Cohort, sign: int = 1) -> None:
 
 def count_delivery(rollup: Rollup, cohort: Cohort, recipient: str, state: State, sign: int = 1) -> None:
     """Count a delivery in *state* into its message's cohort; *sign* -1 takes it out again."""
-    count_cohort(rollup, state.label, cohort, recipient=recipient, n=sign)
+    count_cohort(rollup, state.label, cohort, recipient_domain=domain_of(recipient), n=sign)
 
 
 def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None:
@@ -90,10 +100,13 @@ def recount_message(transaction: Transaction, cohort: Cohort, sign: int) -> None
     ):
         count_delivery(rollup, cohort, recipient, State(state), sign)
     sums = ", ".join(f"sum({condition})" for condition in ENGAGED.values())
-    engaged = transaction.execute(f"SELECT {sums} FROM engagement WHERE message = ?", (cohort.message,)).fetchone()
-    for measure, n in zip(ENGAGED, engaged, strict=True):
-        if n:
-            count_cohort(rollup, measure, cohort, n=sign * n)
+    engaged = transaction.execute(
+        f"SELECT domain, {sums} FROM engagement WHERE message = ? GROUP BY domain", (cohort.message,)
+    ).fetchall()
+    for domain, *counts in engaged:
+        for measure, n in zip(ENGAGED, counts, strict=True):
+            if n:
+                count_cohort(rollup, measure, cohort, recipient_domain=domain, n=sign * n)
 
 
 _COUNTED = {

@@ -108,6 +108,7 @@ class ReplyDictionary:
 
     def id(self, reply: StoredReply) -> int:
         """Return the number of *reply*, entering it if it is new."""
+        # The same words under the same rule are said by several providers: who said them depends on the host, too.
         key = (reply.text, reply.code, reply.dsn, reply.rule, reply.provider)
         found = self._cache.get(key)
         if found is None:
@@ -122,9 +123,10 @@ class ReplyDictionary:
         self._cache.clear()
 
     def _look_up(self, reply: StoredReply) -> int:
-        key = (reply.text, reply.code or 0, reply.dsn or "", reply.rule or "")
+        key = (reply.text, reply.code or 0, reply.dsn or "", reply.rule or "", reply.provider or "")
         row = self._connection.execute(
-            "SELECT id FROM reply WHERE text = ? AND coalesce(code, 0) = ? AND coalesce(dsn, '') = ? AND coalesce(rule, '') = ?",
+            "SELECT id FROM reply WHERE text = ? AND coalesce(code, 0) = ? AND coalesce(dsn, '') = ? AND coalesce(rule, '') = ?"
+            " AND coalesce(provider, '') = ?",
             key,
         ).fetchone()
         if row is None:

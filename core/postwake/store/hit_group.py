@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from postwake.events import Direction, EventType, Hit, Who
-from postwake.store.counting import Cohort, count_cohort, event_key, load_cohort
+from postwake.store.counting import Cohort, count_cohort, domain_shared, event_key, load_cohort
 from postwake.store.hits import find_or_make_message
 from postwake.store.text import storable_hits
 from postwake.store.transaction import Transaction
@@ -34,9 +34,13 @@ _NOTHING = (0,) * len(_COUNTERS)
 _FACTS = ("opened_human", "opened_possible", "opened_any", "clicked_human", "clicked_possible", "clicked_any")
 
 _FIND = f"""
-SELECT json_group_array(json_array(asked.key, message.id, message.at_us, direction, domain, tag,
+SELECT json_group_array(json_array(asked.key, message.id, message.at_us, direction, message.domain, tag,
   CASE WHEN asked.value > 0
     THEN (SELECT id FROM delivery WHERE message = message.id AND idx = asked.value LIMIT 1) END,
+  engagement.domain,
+  json(CASE WHEN engagement.message IS NULL THEN
+    (SELECT json_group_array(recipient) FROM delivery
+     WHERE message = message.id AND (asked.value = 0 OR idx = asked.value)) END),
   {", ".join(_COUNTERS)}))
 FROM json_each(?1) AS asked
 LEFT JOIN message ON message.tracking_id = substr(?2, asked.key * 16 + 1, 16)
@@ -47,7 +51,7 @@ _EVENT_COLUMNS = (
     "hit_id",
 )  # fmt: skip
 _FIRSTS = ("first_open_us", "first_click_us")
-_ENGAGEMENT_COLUMNS = ("message", "recipient_idx", *_COUNTERS, *_FIRSTS)
+_ENGAGEMENT_COLUMNS = ("message", "recipient_idx", "domain", *_COUNTERS, *_FIRSTS)
 _ADD_UP = f"""DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)},
 {", ".join(f"{name} = min(coalesce({name}, excluded.{name}), coalesce(excluded.{name}, {name}))" for name in _FIRSTS)}
 """
@@ -56,12 +60,15 @@ _ADD_UP = f"""DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for 
 class _Reader:
     """One message's one recipient, as the group finds and leaves them."""
 
-    __slots__ = ("added", "before", "cohort", "delivery", "firsts", "recipient")
+    __slots__ = ("added", "before", "cohort", "delivery", "domain", "firsts", "recipient")
 
-    def __init__(self, recipient: int, cohort: Cohort | None, delivery: int | None, before: Sequence[int]) -> None:
+    def __init__(
+        self, recipient: int, cohort: Cohort | None, delivery: int | None, domain: str | None, before: Sequence[int]
+    ) -> None:
         self.recipient = recipient
         self.cohort = cohort
         self.delivery = delivery
+        self.domain = domain
         self.before = before
         self.added = [0] * len(_COUNTERS)
         self.firsts: list[int | None] = [None, None]
@@ -139,14 +146,16 @@ def _find(transaction: Transaction, hits: Sequence[Hit]) -> dict[tuple[bytes, in
     asked = (_json([recipient for _, recipient in keys]), b"".join([tracking_id for tracking_id, _ in keys]))
     (found,) = transaction.execute(_FIND, asked).fetchone()
     readers = {}
-    for place, message, at_us, direction, domain, tag, delivery, *before in json.loads(found):
+    for place, message, at_us, direction, domain, tag, delivery, counted, recipients, *before in json.loads(found):
         key = keys[place]
         if message is None:
             made = find_or_make_message(transaction, first[key])
             cohort = None if made is None else load_cohort(transaction, made)
         else:
             cohort = Cohort(message, at_us, _DIRECTIONS[direction], domain or "", tag or "")
-        readers[key] = _Reader(key[1], cohort, delivery, _NOTHING if before[0] is None else before)
+            if recipients is not None:  # the first hit of this reader
+                counted = domain_shared(recipients)
+        readers[key] = _Reader(key[1], cohort, delivery, counted, _NOTHING if before[0] is None else before)
     return readers
 
 
@@ -156,13 +165,13 @@ def _engage(transaction: Transaction, readers: Sequence[_Reader]) -> None:
     for reader in readers:
         cohort = reader.cohort
         assert cohort is not None
-        rows += (cohort.message, reader.recipient, *reader.added, *reader.firsts)
+        rows += (cohort.message, reader.recipient, reader.domain, *reader.added, *reader.firsts)
         was = _facts(reader.before)
         if not all(was):
             is_now = _facts([n + more for n, more in zip(reader.before, reader.added, strict=True)])
             for measure, old, new in zip(_FACTS, was, is_now, strict=True):
                 if old != new:
-                    count_cohort(transaction.rollup, measure, cohort, n=new - old)
+                    count_cohort(transaction.rollup, measure, cohort, recipient_domain=reader.domain, n=new - old)
     _insert(transaction, "engagement", _ENGAGEMENT_COLUMNS, _ADD_UP, rows)
 
 

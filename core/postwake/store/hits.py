@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 from postwake.events import Direction, EventType, Hit, State, Who
-from postwake.store.counting import ENGAGED, Cohort, count_cohort, count_event, load_cohort
+from postwake.store.counting import ENGAGED, Cohort, count_cohort, count_event, domain_shared, load_cohort
 from postwake.store.transaction import Transaction
 from postwake.tracking_id import made_at_us
 
@@ -20,7 +20,9 @@ _COUNTER = {
     (EventType.CLICKED, Who.MACHINE): "clicks_machine",
     (EventType.CLICKED, Who.UNKNOWN): "clicks_unknown",
 }
-_SELECT_ENGAGED = f"SELECT {', '.join(ENGAGED.values())} FROM engagement WHERE message = ? AND recipient_idx = ?"
+_SELECT_ENGAGED = (
+    f"SELECT domain, {', '.join(ENGAGED.values())} FROM engagement WHERE message = ? AND recipient_idx = ?"
+)
 
 
 def apply_hit(transaction: Transaction, hit: Hit) -> None:
@@ -95,17 +97,21 @@ def relabel(transaction: Transaction, event: int, who: Who, reason: str, at_us: 
 def with_engagement(transaction: Transaction, cohort: Cohort, recipient: int, change: Callable[[], object]) -> None:
     """Run *change* on the engagement row and count in the cohort what it made true or untrue."""
     key = (cohort.message, recipient)
-    before = transaction.execute(_SELECT_ENGAGED, key).fetchone() or (0,) * len(ENGAGED)
+    before = transaction.execute(_SELECT_ENGAGED, key).fetchone() or (None,) + (0,) * len(ENGAGED)
     change()
-    after = transaction.execute(_SELECT_ENGAGED, key).fetchone()
-    for measure, was, is_now in zip(ENGAGED, before, after, strict=True):
+    domain, *after = transaction.execute(_SELECT_ENGAGED, key).fetchone()
+    for measure, was, is_now in zip(ENGAGED, before[1:], after, strict=True):
         if was != is_now:
-            count_cohort(transaction.rollup, measure, cohort, n=is_now - was)
+            count_cohort(transaction.rollup, measure, cohort, recipient_domain=domain, n=is_now - was)
 
 
 def _engage(transaction: Transaction, cohort: Cohort, hit: Hit) -> None:
     key = (cohort.message, hit.recipient)
-    transaction.execute("INSERT INTO engagement (message, recipient_idx) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
+    if transaction.execute("SELECT 1 FROM engagement WHERE message = ? AND recipient_idx = ?", key).fetchone() is None:
+        transaction.execute(
+            "INSERT INTO engagement (message, recipient_idx, domain) VALUES (?, ?, ?)",
+            (*key, domain_of_reader(transaction, *key)),
+        )
     value: int | None
     if hit.type in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED):
         change, value = "unsubscribed_us = ?3", _unsubscribed_us(transaction, *key)
@@ -114,6 +120,17 @@ def _engage(transaction: Transaction, cohort: Cohort, hit: Hit) -> None:
         first = "first_open_us" if hit.type is EventType.OPENED else "first_click_us"
         change, value = f"{counter} = {counter} + 1, {first} = min(coalesce({first}, ?3), ?3)", hit.at_us
     transaction.execute(f"UPDATE engagement SET {change} WHERE message = ?1 AND recipient_idx = ?2", (*key, value))
+
+
+def domain_of_reader(transaction: Transaction, message: int, recipient: int) -> str | None:
+    """Return the recipient domain that a reader counts under: that of whom the token is for.
+
+    Of a body that several share (*recipient* 0), the domain that all of them have; None if they have several.
+    """
+    rows = transaction.execute(
+        "SELECT recipient FROM delivery WHERE message = ?1 AND (?2 = 0 OR idx = ?2)", (message, recipient)
+    ).fetchall()
+    return domain_shared(row[0] for row in rows)
 
 
 def _unsubscribed_us(transaction: Transaction, message: int, recipient: int) -> int | None:

@@ -80,7 +80,7 @@ def recount(connection) -> Counter[tuple[str, str, int, str, str]]:
         " ORDER BY at_us, id"
     ):
         readers.setdefault((message, recipient), []).append((kind, who))
-    for (message, _), did in readers.items():
+    for (message, reader), did in readers.items():
         touched = {(kind, who) for kind, who in did if kind in (EventType.OPENED, EventType.CLICKED)}
         clicked = {who for kind, who in touched if kind == EventType.CLICKED}
         said = [kind for kind, _ in did if kind in (EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED)]
@@ -93,9 +93,14 @@ def recount(connection) -> Counter[tuple[str, str, int, str, str]]:
             "clicked_any": bool(clicked),
             "unsubscribed": said[-1:] == [EventType.UNSUBSCRIBED],
         }
+        addresses = connection.execute(
+            "SELECT recipient FROM delivery WHERE message = ?1 AND (?2 = 0 OR idx = ?2)", (message, reader)
+        )
+        domains = {address.rpartition("@")[2].lower() if "@" in address else "" for (address,) in addresses}
+        one_domain = f"@{domains.pop()}" if len(domains) == 1 else ""
         for measure, true in facts.items():
             if true:
-                count("cohort", messages[message][0], measure, messages[message])
+                count("cohort", messages[message][0], measure, messages[message], one_domain)
     return found
 
 

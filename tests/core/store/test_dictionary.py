@@ -78,6 +78,8 @@ def test_replies_are_one_by_text_and_verdict(transactions: Transactions, ask: Ca
         StoredReply("no", 551, "5.1.1", "hard", "recipient", "bad-mailbox", None, "a"),
         StoredReply("no", 550, "5.1.0", "hard", "recipient", "bad-mailbox", None, "a"),
         StoredReply("no", 550, "5.1.1", "hard", "recipient", "bad-mailbox", None, "b"),
+        StoredReply("no", 550, "5.1.1", "hard", "recipient", "bad-mailbox", "Yahoo", "a"),
+        StoredReply("no", 550, "5.1.1", "hard", "recipient", "bad-mailbox", "Gmail", "a"),
         StoredReply("no"),
         StoredReply("no"),
     ]
@@ -85,8 +87,8 @@ def test_replies_are_one_by_text_and_verdict(transactions: Transactions, ask: Ca
         first = [transaction.replies.id(reply) for reply in replies]
         transaction.replies.forget()
         assert [transaction.replies.id(reply) for reply in replies] == first
-    assert [first.index(number) for number in first] == [0, 0, 2, 3, 4, 5, 5]
-    assert ask("SELECT count(*) FROM reply") == [(5,)]
+    assert [first.index(number) for number in first] == [0, 0, 2, 3, 4, 5, 6, 7, 7]
+    assert ask("SELECT count(*) FROM reply") == [(7,)]
 
 
 def test_texts_live_once(transactions: Transactions, ask: Callable[..., list[Any]]) -> None:

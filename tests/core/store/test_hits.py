@@ -43,6 +43,38 @@ def test_shared(apply: Make, accepted: Make, hit: Make, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
+    ("recipients", "index", "expected"),
+    [
+        pytest.param(("ann@A.example",), 1, {"a.example": 1}, id="one-recipient"),
+        pytest.param(("ann@a.example", "bob@b.example"), 2, {"b.example": 1}, id="their-own-token"),
+        pytest.param(("ann@a.example", "bob@b.example"), 0, {}, id="shared-by-two-domains"),
+        pytest.param(("ann@a.example", "bob@a.example"), 0, {"a.example": 1}, id="shared-within-a-domain"),
+        pytest.param(("ann@a.example",), 7, {}, id="nobody-of-that-number"),
+        pytest.param(("postmaster",), 1, {}, id="no-domain"),
+    ],
+)
+def test_counted_by_recipient_domain(
+    recipients: tuple[str, ...], index: int, expected: dict[str, int], apply: Make, accepted: Make, hit: Make, ask: Ask,
+    transactions: Transactions,
+) -> None:  # fmt: skip
+    """A reader counts under their own domain, a shared body under the one all have; verdicts move it."""
+
+    def by_domain(measure: str) -> dict[str, int]:
+        rows = ask(
+            "SELECT key, n FROM rollup WHERE basis = 'cohort' AND span = 'all' AND dimension = 'recipient_domain'"
+            " AND measure = ? AND n <> 0",
+            measure,
+        )
+        return dict(rows)
+
+    apply(accepted(recipients=recipients), hit(1, recipient=index, who=Who.HUMAN), hit(2, recipient=index))
+    assert by_domain("opened_any") == by_domain("opened_human") == expected
+    with transactions.begin() as transaction:
+        relabel(transaction, ask("SELECT max(id) FROM event WHERE who = ?", Who.HUMAN)[0][0], Who.MACHINE, "late", 1)
+    assert (by_domain("opened_any"), by_domain("opened_human")) == (expected, {})
+
+
+@pytest.mark.parametrize(
     ("kind", "who", "expected"),
     [
         (EventType.OPENED, Who.HUMAN, {"opened_human": 1, "opened_possible": 1, "opened_any": 1}),

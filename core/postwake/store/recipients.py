@@ -1,0 +1,118 @@
+"""Recipients to think about: who unsubscribed, whose address is dead, who takes mail and never looks at it.
+
+Said from what the store has seen, and no more: Postwake holds no mail back, and knows of no complaint. Each function
+takes a read-only connection and yields plain rows, one an address (in the spelling met first, compared without case).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from heapq import nlargest
+from typing import Any
+
+from postwake.events import Direction, State
+from postwake.store.counting import domain_of
+from postwake.tokens import Privacy
+
+Row = dict[str, Any]
+
+MIN_MESSAGES = 3
+"""Who was sent fewer messages than this is not called inactive."""
+_TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', {0} / 1e6, 'unixepoch')"
+
+# Only mail that would have told: of one recipient (a shared body does not say who), with a pixel or links, and of a
+# privacy mode that keeps the recipient.
+_INACTIVE = f"""
+SELECT min(delivery.recipient) AS recipient, count(*) AS messages, {_TIME.format("min(delivery.at_us)")} AS first_at,
+  {_TIME.format("max(delivery.at_us)")} AS last_at,
+  sum(coalesce(opens_machine + opens_unknown + clicks_machine + clicks_unknown, 0)) AS other_hits
+FROM delivery JOIN message ON message.id = delivery.message
+LEFT JOIN engagement ON engagement.message = delivery.message AND engagement.recipient_idx = delivery.idx
+WHERE delivery.at_us >= ? AND delivery.at_us < ? AND delivery.state = {State.SENT:d} AND delivery.idx = 1
+  AND message.tracked AND message.recipients = 1 AND message.direction <> {Direction.INBOUND:d}
+  AND message.privacy < {Privacy.ANONYMOUS:d} AND message.pixels + message.links > 0
+GROUP BY lower(delivery.recipient)
+HAVING count(*) >= {MIN_MESSAGES} AND sum(coalesce(opens_human + clicks_human, 0)) = 0
+"""
+
+# A reply that blames the sender says nothing about the address, and neither does one that may change its mind. What came
+# after is found in one walk over the deliveries: a look for each address would cost more where many fail.
+_DEAD = f"""
+WITH failed AS MATERIALIZED (
+  SELECT lower(delivery.recipient) AS who, delivery.recipient, max(event.at_us) AS at_us, reply.category, reply.code, reply.dsn,
+    message.domain AS sender_domain
+  FROM event INDEXED BY event_failed
+  JOIN reply ON reply.id = event.reply JOIN delivery ON delivery.last_event = event.id AND delivery.id = event.delivery
+  JOIN message ON message.id = delivery.message
+  WHERE type IN (4, 5, 6) AND event.at_us >= ?1 AND event.at_us < ?2 AND reply.kind = 'hard' AND reply.fault = 'recipient'
+    AND delivery.state IN ({State.BOUNCED:d}, {State.EXPIRED:d}) AND message.direction <> {Direction.INBOUND:d}
+  GROUP BY 1),
+taken AS MATERIALIZED (
+  SELECT lower(recipient) AS who, max(last_attempt_us) AS at_us FROM delivery
+  WHERE state = {State.SENT:d} AND last_attempt_us > ?1 AND lower(recipient) IN (SELECT who FROM failed) GROUP BY 1)
+SELECT recipient, {_TIME.format("failed.at_us")} AS at, category, code, dsn, sender_domain
+FROM failed LEFT JOIN taken ON taken.who = failed.who
+WHERE taken.at_us IS NULL OR taken.at_us <= failed.at_us ORDER BY failed.at_us DESC
+"""
+
+_UNSUBSCRIBED = f"""
+SELECT delivery.recipient, {_TIME.format("max(unsubscribed_us)")} AS at, message.domain AS sender_domain, message.tag
+FROM engagement INDEXED BY engagement_unsubscribed JOIN message ON message.id = engagement.message
+LEFT JOIN delivery ON delivery.message = engagement.message AND (delivery.idx = engagement.recipient_idx
+  OR engagement.recipient_idx = 0 AND message.recipients = 1 AND delivery.idx = 1)
+WHERE unsubscribed_us >= ? AND unsubscribed_us < ? AND unsubscribed_us IS NOT NULL
+GROUP BY coalesce(lower(delivery.recipient), 'message ' || engagement.message) ORDER BY max(unsubscribed_us) DESC
+"""
+
+
+def inactive(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
+    """Yield who took at least :data:`MIN_MESSAGES` tracked messages of that time, of which no human opened any.
+
+    ``messages``, ``first_at``, ``last_at``; ``other_hits`` were by machines or nobody knows whom: behind a privacy
+    proxy may be somebody who reads everything. Reads every delivery of that time.
+    """
+    for row in connection.execute(_INACTIVE, (since_us, until_us)):
+        yield dict(row)
+
+
+def dead(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
+    """Yield whose mail bounced for good by the address's own fault in that time, and was taken by nobody since."""
+    for row in connection.execute(_DEAD, (since_us, until_us)):
+        yield dict(row)
+
+
+def unsubscribed(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
+    """Yield who unsubscribed in that time and has not come back; ``recipient`` is None where several share a body.
+
+    A token of the privacy mode ``anonymous`` names nobody; but who unsubscribes from mail to one recipient wants to be
+    known to have.
+    """
+    for row in connection.execute(_UNSUBSCRIBED, (since_us, until_us)):
+        yield dict(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some recipients: how many, of which domains, and the first of them."""
+
+    count: int = 0
+    domains: tuple[tuple[str, int], ...] = ()
+    """The domains with most of them; ``""`` for those nobody knows."""
+    rows: tuple[Row, ...] = ()
+
+
+def summarise(rows: Iterable[Row], limit: int, weight: Callable[[Row], Any]) -> Group:
+    """Count *rows* and their domains; keep *limit* domains, and the *limit* rows of most *weight*."""
+    domains: Counter[str] = Counter()
+
+    def counted() -> Iterator[Row]:
+        for row in rows:
+            domains[domain_of(row["recipient"] or "")] += 1
+            yield row
+
+    kept = tuple(nlargest(limit, counted(), key=weight))
+    most = sorted(domains.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    return Group(domains.total(), tuple(most), kept)

@@ -1,0 +1,67 @@
+"""A store that an earlier schema wrote says the same after its migration as one that was always of this schema."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from postwake.events import Direction, EventType, Who
+from postwake.store.apply import apply_event
+from postwake.store.connection import WriteLock, migrate_file, open_writer
+from postwake.store.counting import ENGAGED
+from postwake.store.transaction import Transactions
+
+Make = Callable[..., Any]
+ROLLUP = "SELECT * FROM rollup WHERE n <> 0 ORDER BY 1, 2, 3, 4, 5, 6"
+ENGAGEMENT = "SELECT * FROM engagement ORDER BY 1, 2"
+
+
+def test_readers_by_recipient_domain(store: Path, accepted: Make, hit: Make) -> None:
+    """m002 counts who opened and clicked by recipient domain as if it had been counted from the start."""
+    mails = [
+        accepted(1, recipients=("ann@A.example", "bob@b.example")),
+        accepted(2, recipients=("ann@a.example", "bob@a.example")),
+        accepted(3, recipients=("in@a.example",), direction=Direction.INBOUND),
+        accepted(4, recipients=("root",)),
+        accepted(
+            5,
+            recipients=(
+                "\N{LATIN CAPITAL LETTER U WITH DIAERESIS}@M\N{LATIN CAPITAL LETTER U WITH DIAERESIS}.example",
+            ),
+        ),
+    ]
+    hits = [
+        hit(10 * number + reader, kind, number, recipient=reader, who=who)
+        for number in (1, 2, 3, 4, 5, 6)
+        for reader, kind, who in (
+            (0, EventType.CLICKED, Who.MACHINE),
+            (1, EventType.CLICKED, Who.HUMAN),
+            (2, EventType.OPENED, Who.UNKNOWN),
+            (3, EventType.UNSUBSCRIBED, Who.HUMAN),
+        )
+    ]
+    with (
+        closing(Transactions(open_writer(store), WriteLock(store))) as transactions,
+        transactions.begin() as transaction,
+    ):
+        for event in (*mails, *hits):
+            apply_event(transaction, event)
+    with closing(sqlite3.connect(store)) as connection:
+        written = connection.execute(ROLLUP).fetchall(), connection.execute(ENGAGEMENT).fetchall()
+        assert any(
+            row[2:5:2] == ("recipient_domain", "m\N{LATIN SMALL LETTER U WITH DIAERESIS}.example") for row in written[0]
+        )
+        readers = str(tuple(ENGAGED))
+        connection.execute(f"DELETE FROM rollup WHERE dimension = 'recipient_domain' AND measure IN {readers}")
+        connection.execute("DROP INDEX engagement_unsubscribed")
+        connection.execute("ALTER TABLE engagement DROP COLUMN domain")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm002%'")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+    assert migrate_file(store) == ["m002_readers_by_recipient_domain"]
+    with closing(sqlite3.connect(store)) as connection:
+        assert (connection.execute(ROLLUP).fetchall(), connection.execute(ENGAGEMENT).fetchall()) == written
