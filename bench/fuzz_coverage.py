@@ -36,7 +36,8 @@ with atheris.instrument_imports(include=["postwake_milter.rewrite"]):
     from postwake_milter.rewrite.headers import decode_text, read_block
     from postwake_milter.rewrite.html_edit import HtmlPlan, edit_html
     from postwake_milter.rewrite.html_scan import Edit, apply_edits
-    from postwake_milter.rewrite.transfer import TransferError, apply_to, open_body
+    from postwake_milter.rewrite.placing import TransferError
+    from postwake_milter.rewrite.transfer import apply_to, open_body
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests/golden/rewrite"

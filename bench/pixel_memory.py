@@ -26,7 +26,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pixel import await_port, cpu_s, free_port, load
-
 from postwake.config import Config, parse
 from postwake.events import EventType, Hit
 from postwake.keyfile import add_key, read_keys

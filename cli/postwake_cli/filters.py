@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,7 @@ def rewrite(
     """
     from postwake_milter.handle import effective_privacy, make_plan
     from postwake_milter.mint import TokenMint
-    from postwake_milter.rewrite.engine import rewrite_message
-    from postwake_milter.rewrite.headers import read_block
+    from postwake_milter.rewrite.engine import read_header, rewrite_message
 
     names = files or (Path("-"),)
     if len(names) > 1 and output_dir is None and not explain:
@@ -66,15 +66,16 @@ def rewrite(
     if output_dir is not None:
         _check_names(names)
     config, keys = _settings(config_path)
-    domain = sender.rpartition("@")[2].lower()
-    plan = make_plan(config, domain)
+    domain = sender.strip("<>").rpartition("@")[2].lower()
+    alone = len({recipient.lower() for recipient in recipients}) <= 1
+    plan = replace(make_plan(config, domain), shared=not alone)
     tracking = config.tracking_for(domain)
     for name in names:
         raw = _read(name)
-        fields = [(item.name, item.value) for item in read_block(raw, 0).fields]
+        fields = [(item.name, item.value) for item in read_header(raw).fields]
         tracking_id = make_tracking_id(time.time_ns() // 1000, os.urandom(10))
         privacy = effective_privacy(Privacy.parse(tracking.privacy), fields)
-        mint = TokenMint(keys, tracking.url, tracking_id, 1 if len(recipients) <= 1 else 0, privacy)
+        mint = TokenMint(keys, tracking.url, tracking_id, 1 if alone else 0, privacy)
         text_id = format_tracking_id(tracking_id)
         result, done = rewrite_message(raw, plan, mint, stamp=text_id.encode("ascii"))
         if output_dir is not None:

@@ -12,13 +12,13 @@ from postwake import config as configuration
 from postwake.config import Config
 from postwake.errors import UsageError
 from postwake_cli.output import document, printable
+from postwake_operate import setup_exim as setup_exim_steps
 from postwake_operate import trial
 from postwake_operate.check import Options, run_checks
 from postwake_operate.journal import Journal
 from postwake_operate.plan import undo
 from postwake_operate.postfix import Postfix
-from postwake_operate.setup_exim import advice
-from postwake_operate.setup_postfix import make_plan
+from postwake_operate.setup_postfix import Plan, make_plan
 
 DEFAULT_STATE = Path("/var/lib/postwake")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -71,12 +71,22 @@ def setup_postfix(
     postfix = Postfix(postfix_config)
     journal = Journal(state_dir, postfix.config)
     if take_back:
-        _undo(postfix, journal, dry_run)
+        _take_back(journal, dry_run, postfix)
         return
     if not config_path.exists() and not dry_run and sys.stdin.isatty():
         url = url or click.prompt("Tracking URL, such as https://track.example.com")
         domains = domains or tuple(click.prompt("Sender domains to track, separated by spaces").split())
     plan = make_plan(postfix, config_path, url=url, domains=domains, with_services=not no_services)
+    changed = _apply(plan, journal, really=do_it and not dry_run)
+    if changed:
+        _reload(postfix)
+        click.echo("Done. `postwake check` looks at everything; `postwake setup postfix --undo` takes it back.")
+    if do_it and not dry_run and (test_recipient or (changed and not no_test)):
+        _trial(postfix, configuration.load(config_path), test_recipient or "postmaster")
+
+
+def _apply(plan: Plan, journal: Journal, *, really: bool) -> bool:
+    """Show what *plan* changes, and do it if *really*; return whether something was changed."""
     steps = plan.needed()
     for step in steps:
         click.echo(step.describe().rstrip("\n"))
@@ -84,19 +94,16 @@ def setup_postfix(
         click.echo(f"Note: {printable(note)}", err=True)
     if not steps:
         click.echo("Nothing to change.")
-    elif dry_run or not do_it:
+    elif not really:
         click.echo("Nothing was changed; --yes does it.", err=True)
-        return
-    for step in steps:
-        step.apply(journal)
-    if steps:
-        _reload(postfix)
-        click.echo("Done. `postwake check` looks at everything; `postwake setup postfix --undo` takes it back.")
-    if not dry_run and (test_recipient or (steps and not no_test)):
-        _trial(postfix, configuration.load(config_path), test_recipient or "postmaster")
+    else:
+        for step in steps:
+            step.apply(journal)
+        return True
+    return False
 
 
-def _undo(postfix: Postfix, journal: Journal, dry_run: bool) -> None:
+def _take_back(journal: Journal, dry_run: bool, postfix: Postfix | None = None) -> None:
     if not journal.entries:
         click.echo("Nothing to take back.")
         return
@@ -108,8 +115,8 @@ def _undo(postfix: Postfix, journal: Journal, dry_run: bool) -> None:
         return
     for kind, sentence in undo(journal):
         click.echo(sentence)
-        if kind == "main.cf":  # the first: from now on nobody asks a milter that is about to be stopped
-            _reload(postfix)
+        if kind == "main.cf" and postfix is not None:
+            _reload(postfix)  # from now on nobody asks a milter that is about to be stopped
     click.echo("Keys and store stay: links in mail that was sent need the keys. Purging the package removes them.")
 
 
@@ -132,7 +139,9 @@ def _trial(postfix: Postfix, config: Config, recipient: str) -> None:
 
 
 @setup.command("exim")
-@click.option("--dry-run", is_flag=True, help="Print the lines. There is nothing else: they are yours to put in.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change (so does leaving out --yes).")
+@click.option("--yes", "do_it", is_flag=True, help="Do it.")
+@click.option("--undo", "take_back", is_flag=True, help="Take back exactly what setup changed.")
 @click.option(
     "--log",
     "path",
@@ -141,11 +150,30 @@ def _trial(postfix: Postfix, config: Config, recipient: str) -> None:
     show_default=True,
     help="Exim's main log.",
 )
-def setup_exim(dry_run: bool, path: Path) -> None:
-    """Print what Exim and Postwake need so that its log can be followed. Bodies are rewritten with Postfix only."""
-    if not dry_run:
-        raise UsageError("setup exim changes nothing by itself: expected --dry-run, which prints the lines to put in")
-    click.echo(advice(path), nl=False)
+@click.option("--state-dir", type=_DIRECTORY, default=DEFAULT_STATE, show_default=True, help="Where changes are noted.")
+@click.option("--no-services", is_flag=True, help="Leave units alone.")
+@click.pass_obj
+def setup_exim(
+    config_path: Path, dry_run: bool, do_it: bool, take_back: bool, path: Path, state_dir: Path, no_services: bool
+) -> None:
+    """Show what it takes to follow an Exim's log; with --yes, do it. Its mail is not rewritten in this release.
+
+    Exim's own configuration is not changed: the lines for it are printed.
+    """
+    if take_back and do_it:
+        raise UsageError("--undo does not go with --yes")
+    journal = Journal(state_dir, path, "exim")
+    if take_back:
+        _take_back(journal, dry_run)
+        return
+    click.echo(setup_exim_steps.TEXT)
+    if not path.exists():
+        click.echo(
+            f"Note: {path}: not there yet: is it Exim's log (`exim -bP log_file_path`)? --log names it", err=True
+        )
+    plan = setup_exim_steps.make_plan(path, config_path, with_services=not no_services)
+    if _apply(plan, journal, really=do_it and not dry_run):
+        click.echo("Done. `postwake check` looks at everything; `postwake setup exim --undo` takes it back.")
 
 
 @click.command()

@@ -279,7 +279,7 @@ class PixelServer(_Section):
         1000,
         ge=10,
         le=60_000,
-        description="If the store has not taken a hit by then, it goes to the spool and the reader is answered, milliseconds.",
+        description="Within this the reader is answered: if the store has not taken the hit after nine tenths of it, the spool does. Milliseconds.",
     )
     tls_certificate: Path | None = Field(default=None, description="PEM chain, if this faces the net without a proxy.")
     tls_key: Path | None = Field(default=None, description="Its private key.")

@@ -1,6 +1,6 @@
 """A Debian 12 of its own, booted: systemd as process 1, in namespaces of its own, on a copy-on-write root.
 
-What is done to it stays in it: its processes, mounts, host name, network (loopback only) and cgroups are not this machine's.
+What is done to it stays in it: its processes, mounts, host name, network (loopback only) and cgroups are its own.
 The root is made once, by debootstrap, and kept; each machine writes into a layer of its own that is thrown away.
 """
 
@@ -25,7 +25,7 @@ PACKAGES = (
 CGROUPS = Path("/sys/fs/cgroup")
 PATIENCE_S = 60.0
 
-# What a container manager does before it starts systemd (https://systemd.io/CONTAINER_INTERFACE). It runs in new namespaces.
+# What a container manager does before it starts systemd (https://systemd.io/CONTAINER_INTERFACE), in new namespaces.
 _BOOT = r"""
 set -eu
 root=$1 lower=$2 upper=$3 work=$4
@@ -53,7 +53,8 @@ mkdir -p .outside
 pivot_root . .outside
 umount -l /.outside
 rmdir /.outside
-exec env -i container=postwake-lab PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb /lib/systemd/systemd --log-target=journal
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+exec env -i container=postwake-lab PATH="$PATH" TERM=dumb /lib/systemd/systemd --log-target=journal
 """
 
 
@@ -137,7 +138,7 @@ class Machine:
             self._must_live(deadline)
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
             for child in children.read_text().split():
-                if os.readlink(f"/proc/{child}/exe").endswith("/systemd"):
+                if Path(f"/proc/{child}/exe").readlink().name == "systemd":
                     self._init = int(child)
             time.sleep(0.05)
         while not (Path(f"/proc/{self._init}/root/run/systemd/private")).exists():
@@ -182,7 +183,7 @@ class Machine:
         )
 
     def run(self, script: str, *, stdin: bytes = b"") -> str:
-        """Run the shell *script* in it as root; return its output, AssertionError with everything it said if it failed."""
+        """Run the shell *script* in it as root; return its output. AssertionError with all it said if it failed."""
         done = self.try_run(script, stdin=stdin)
         assert done.returncode == 0, f"{script}: status {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -239,7 +240,7 @@ def _remove_cgroups(cgroup: Path) -> None:
     for folder, _, _ in os.walk(cgroup, topdown=False):
         while True:
             try:
-                os.rmdir(folder)
+                Path(folder).rmdir()
                 break
             except OSError:
                 if time.monotonic() > deadline:

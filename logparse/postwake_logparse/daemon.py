@@ -83,7 +83,7 @@ def run(path: Path, reasons: Iterable[str] = ()) -> int:
         thread.join(10)
         log.info("reload=done")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # stays so until the new beginning listens to it again
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
     signals = Signals(reload)
     thread.start()

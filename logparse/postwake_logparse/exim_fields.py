@@ -27,7 +27,7 @@ _NOT_TRIED = (
 )
 
 _ARRIVAL = re.compile(
-    r"(?P<sender><>|\"(?:\\.|[^\"\\])*\"[^ ]*|[^ ]*|.*?)"
+    r"(?P<sender><>|\"(?:\\.|[^\"\\])*\"[^ ]*|[^ ]*|(?:(?! (?:[A-Z][A-Za-z0-9]*|id\*?)=).)*?)"
     r"(?: R=(?P<parent>[^ ]+)|)(?: DS|)"
     r"(?: H=(?:(?P<name>[^ (\[][^ ]*) |)(?:\((?P<helo>.*?)\) |)\[(?P<ip>[^\]]*)\](?::[^ ]+|)|)"
     r"(?: I=[^ ]+|)(?: U=(?P<user>[^ =]+(?: [^ =]+(?= P=)|))|)(?: Ci=[^ ]+|)(?: P=(?P<protocol>[^ ]+)|)(?: L[.*]?-?|)"
@@ -35,6 +35,17 @@ _ARRIVAL = re.compile(
     r")(?: PRX=[^ ]+|)(?: K|)"
     r"(?: S=(?P<size>[^ ]+)|)(?: M8S=[^ ]+|)(?: DKIM=[^ ]+|)(?: RT=[^ ]+|)(?: Q=[^ ]+|)"
     r"(?: id\*?=(?P<id>.*?)|)(?: T=\"(?P<subject>(?:\\.|[^\"\\])*)\"|)(?: from <(?P<from>.*?)>|)(?: for (?P<for>.+)|)",
+    re.DOTALL,
+)
+# The same with fields that nobody knew yet among them: each field is looked for by itself, the first one counts.
+_ARRIVAL_BY_FIELD = re.compile(
+    r"(?P<sender><>|\"(?:\\.|[^\"\\])*\"[^ ]*|[^ ]*)(?=.* (?:P|S|H|U)=)"
+    r"(?=(?:.*? R=(?P<parent>[^ ]+))?)"
+    r"(?=(?:.*? H=(?:(?P<name>[^ (\[][^ ]*) |)(?:\((?P<helo>[^ ]*)\) |)\[(?P<ip>[^\]]*)\])?)"
+    r"(?=(?:.*? U=(?P<user>[^ ]+))?)(?=(?:.*? P=(?P<protocol>[^ ]+))?)(?=(?:.*? A=(?P<auth>[^ ]+))?)"
+    r"(?=(?:.*? S=(?P<size>[^ ]+))?)(?=(?:.*? id\*?=(?P<id>.*?)(?: T=\"| from <| for |$))?)"
+    r"(?=(?:.*? T=\"(?P<subject>(?:\\.|[^\"\\])*)\")?)(?=(?:.*? from <(?P<from>.*?)>)?)"
+    r"(?=(?:.* for (?P<for>[^\"=]*@[^=]*)$)?).*",
     re.DOTALL,
 )
 _RECIPIENT = re.compile(r"(?:\"(?:\\.|[^\"\\])*\"|[^ \"])+")
@@ -78,7 +89,7 @@ _OCTALS = re.compile(r"(?:\\[0-3][0-7]{2})+")
 
 def read_arrival(text: str, fake_reject: bool, at_us: int, host: str, queue_id: str, offset: int) -> Arrival | None:
     """The record of ``<= text``, or None if it does not parse."""
-    match = _ARRIVAL.fullmatch(text)
+    match = _ARRIVAL.fullmatch(text) or _ARRIVAL_BY_FIELD.fullmatch(text)
     if match is None:
         return None
     sender = match["sender"]

@@ -57,7 +57,10 @@ _NEAR = tuple(
     )
 )  # fmt: skip
 
-_CODE = re.compile(r"(?:^|said: |to me: |>: |RCPT TO:<[^>]*>: |: )([245][0-9]{2})(?=[ -]|$)")
+# "220-greeting 421 4.2.1 refused": the server changed its mind within its greeting, and the later code counts.
+_CODE = re.compile(
+    r"(?:^|said: |to me: |>: |RCPT TO:<[^>]*>: |: )(?:2[0-9]{2}-[^ ]+ (?=[45][0-9]{2} ))?([245][0-9]{2})(?=[ -]|$)"
+)
 _ENHANCED = re.compile(r"(?<![0-9.])[245][0-9]{2}[ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
 _GIVEN_UP = re.compile(
     r"^retry timeout exceeded|: retry timeout exceeded$|after a long failure period|been failing for a long time"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from postwake.config import Config
@@ -189,12 +190,11 @@ def make_plan(config: Config, domain: str) -> Plan:
 
 
 def effective_privacy(configured: Privacy, fields: Sequence[tuple[bytes, bytes]]) -> Privacy:
-    """Return the more restrictive of *configured* and what the message's own X-Track-Privacy field asks for."""
-    asked = unfold(_first(fields, b"x-track-privacy"))
-    try:
-        return max(configured, Privacy.parse(asked)) if asked else configured
-    except ValueError:
-        return configured
+    """Return the most restrictive of *configured* and what the message's own X-Track-Privacy fields ask for."""
+    for value in values(fields, b"x-track-privacy"):
+        with suppress(ValueError):
+            configured = max(configured, Privacy.parse(unfold(value)))
+    return configured
 
 
 def _first(fields: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes:

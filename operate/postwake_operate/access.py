@@ -30,6 +30,11 @@ class Identity:
         shift = 6 if info.st_uid == self.uid else 3 if info.st_gid in self.gids else 0
         return info.st_mode >> shift & wanted == wanted
 
+    def is_in(self, *groups: str) -> bool:
+        """Return whether it is in one of *groups*; those that do not exist have no members."""
+        there = {entry.gr_name: entry.gr_gid for entry in grp.getgrall()}
+        return any(there[name] in self.gids for name in groups if name in there)
+
     def first_obstacle(self, path: Path, wanted: int) -> Path | None:
         """Return the first directory on the way that cannot be entered, or *path* itself; None: the way is free."""
         for parent in reversed(path.absolute().parents):

@@ -32,7 +32,8 @@ def run_checks(
     """Return every finding; a wrong configuration is the only one then."""
     try:
         config = configuration.load(config_path)
-        configuration.require_tracking(config, str(config_path))
+        if _tracks(config):
+            configuration.require_tracking(config, str(config_path))
     except ConfigError as error:
         return [
             fail("configuration", "; ".join(error.problems), "mend the file; `postwake config check` reads it anew")
@@ -40,8 +41,19 @@ def run_checks(
     return list(_all(config, config_path, options, now_us()))
 
 
+def _tracks(config: Config) -> bool:
+    """Return whether mail is rewritten: not beside an Exim whose log alone is followed."""
+    return config.logparse.mta != "exim" or bool(config.tracking.url)
+
+
 def _all(config: Config, config_path: Path, options: Options, now_us: int) -> Iterator[Finding]:
     yield ok("configuration", f"{config_path}: in order")
+    if not _tracks(config):
+        yield skip("tracking", "tracking.url is empty: only Exim's log is followed")
+        yield from check_store.check(config, now_us)
+        yield from check_log.check(config, None, now_us)
+        yield check_web.metrics("logparse", config.metrics.logparse)
+        return
     yield _domains(config)
     yield from _keys(config)
     yield from check_store.check(config, now_us)

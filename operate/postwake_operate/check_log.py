@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -32,10 +34,7 @@ def check(config: Config, postfix: Postfix | None, now_us: int) -> Iterator[Find
         path = config.logparse.path
         yield from _file(path, postfix, now_us)
     elif config.logparse.source == "journal":
-        if shutil.which("journalctl") is None:
-            yield fail("log", "journalctl is not installed", 'logparse.source = "file" and logparse.path')
-        else:
-            yield ok("log", "the journal")
+        yield from _journal(config, postfix, now_us)
     else:
         listen = config.logparse.listen
         if listen.is_socket():
@@ -63,17 +62,42 @@ def _file(path: Path, postfix: Postfix | None, now_us: int) -> Iterator[Finding]
         yield fail("log", found, f"chgrp adm {path}; chmod 0640 {path}; the same in logrotate's `create` line")
         return
     yield ok("log", f"{path}: {access.describe(path)}, {size(info.st_size)}")
-    silent_s = max(0.0, now_us / 1e6 - info.st_mtime)
+    yield _moves(max(0.0, now_us / 1e6 - info.st_mtime), postfix, advice)
+
+
+def _journal(config: Config, postfix: Postfix | None, now_us: int) -> Iterator[Finding]:
+    if shutil.which("journalctl") is None:
+        yield fail("log", "journalctl is not installed", 'logparse.source = "file" and logparse.path')
+        return
+    who = access.service("postwake-logparse", "adm", "systemd-journal")
+    if who.uid and not who.is_in("adm", "systemd-journal"):
+        advice = f"usermod -aG systemd-journal {who.name}; systemctl restart postwake-logparse"
+        yield fail("log", f"{who.name} may not read the journal: neither in systemd-journal nor in adm", advice)
+        return
+    wanted = [f"SYSLOG_IDENTIFIER={name}" for name in config.logparse.journal_identifiers] or ["SYSLOG_FACILITY=2"]
+    command = ["journalctl", "--quiet", "--lines=1", "--output=json", "--output-fields=MESSAGE", *wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    advice = "does the MTA log to a file? logparse.source, logparse.path; logparse.journal_identifiers: its names"
+    try:
+        newest_us = int(json.loads(done.stdout.splitlines()[-1])["__REALTIME_TIMESTAMP"])
+    except (IndexError, KeyError, ValueError):
+        found = done.stderr.strip() or "nothing of mail in it"
+        yield fail("log", f"the journal: {found}", advice)
+        return
+    yield ok("log", f"the journal: {' '.join(wanted)}")
+    yield _moves(max(0.0, (now_us - newest_us) / 1e6), postfix, advice)
+
+
+def _moves(silent_s: float, postfix: Postfix | None, advice: str) -> Finding:
+    """Return whether there is something in the log while mail waits that must be tried."""
     queued = {} if postfix is None else postfix.queued()
     moving = sum(queued.get(name, 0) for name in ("maildrop", "incoming", "active"))
     waiting = queued.get("deferred", 0)
     if (moving and silent_s > MOVING_WITHIN_S) or (waiting and silent_s > RETRIED_WITHIN_S):
         found = f"last written {duration(silent_s)} ago, with {moving + waiting} messages in the queue"
-        yield fail(
-            "log moves", found, "does Postfix log elsewhere now, or does it not run? `postfix status`; " + advice
-        )
-    else:
-        yield ok("log moves", f"last written {duration(silent_s)} ago")
+        advice = "does Postfix log elsewhere now, or does it not run? `postfix status`; " + advice
+        return fail("log moves", found, advice)
+    return ok("log moves", f"last written {duration(silent_s)} ago")
 
 
 def _stamps(config: Config, now_us: int) -> Finding:

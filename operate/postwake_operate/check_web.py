@@ -76,24 +76,24 @@ def local(config: Config) -> Iterator[Finding]:
     """Yield what is found of the services' listeners on this machine."""
     yield _pixelserver(config)
     for name, listener in config.metrics.model_dump().items():
-        if not isinstance(listener, str):
-            continue
-        found = scrape(listener)
-        unit = f"postwake-{name}"
-        if found.state == "off":
-            yield skip(f"metrics {name}", "no listener configured")
-        elif found.state == "silent":
-            yield fail(f"metrics {name}", found.found, f"systemctl status {unit}")
-        elif found.state == "foreign":
-            yield fail(f"metrics {name}", found.found, f"ss -ltnp; another port in metrics.{name}, or stop what has it")
-        elif f'service="{name}"' not in " ".join(found.values):
-            yield fail(
-                f"metrics {name}",
-                f"{listener}: another service of ours answers there",
-                f"metrics.{name}: a port of its own",
-            )
-        else:
-            yield ok(f"metrics {name}", listener)
+        if isinstance(listener, str):
+            yield metrics(name, listener)
+
+
+def metrics(name: str, listener: str) -> Finding:
+    """Return what is found of the metrics listener of the service *name*."""
+    found = scrape(listener)
+    if found.state == "off":
+        return skip(f"metrics {name}", "no listener configured")
+    if found.state == "silent":
+        return fail(f"metrics {name}", found.found, f"systemctl status postwake-{name}")
+    if found.state == "foreign":
+        advice = f"ss -ltnp; another port in metrics.{name}, or stop what has it"
+        return fail(f"metrics {name}", found.found, advice)
+    if f'service="{name}"' not in " ".join(found.values):
+        advice = f"metrics.{name}: a port of its own"
+        return fail(f"metrics {name}", f"{listener}: another service of ours answers there", advice)
+    return ok(f"metrics {name}", listener)
 
 
 def _pixelserver(config: Config) -> Finding:

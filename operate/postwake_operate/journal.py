@@ -19,10 +19,10 @@ from postwake.errors import CannotCreateError, DataError
 class Journal:
     """The entries of one instance, oldest first. Each has ``kind`` and what its step needs to undo it."""
 
-    def __init__(self, state_dir: Path, config: Path) -> None:
+    def __init__(self, state_dir: Path, config: Path, mta: str = "postfix") -> None:
         """Read what there is for the instance configured at *config*; :class:`DataError` if it cannot be understood."""
         digest = hashlib.sha256(os.fsencode(config.resolve())).hexdigest()[:12]
-        self.path = state_dir / f"setup-postfix-{digest}.json"
+        self.path = state_dir / f"setup-{mta}-{digest}.json"
         self.entries: list[dict[str, Any]] = []
         try:
             self.entries = json.loads(self.path.read_text(encoding="ascii"))["entries"]

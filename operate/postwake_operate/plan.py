@@ -235,13 +235,16 @@ class Units:
     """Our units, enabled and started; only where systemd runs and knows them."""
 
     systemctl: Callable[..., subprocess.CompletedProcess[str]]
+    names: tuple[str, ...] = UNITS
 
     def _disabled(self) -> list[str]:
-        return [unit for unit in UNITS if self.systemctl("is-enabled", unit).stdout.strip() == "disabled"]
+        return [unit for unit in self.names if self.systemctl("is-enabled", unit).stdout.strip() == "disabled"]
 
     def _missing(self) -> list[str]:
         disabled = self._disabled()
-        return [unit for unit in UNITS if unit in disabled or self.systemctl("is-active", "--quiet", unit).returncode]
+        return [
+            unit for unit in self.names if unit in disabled or self.systemctl("is-active", "--quiet", unit).returncode
+        ]
 
     def needed(self) -> bool:
         """See :class:`Step`."""

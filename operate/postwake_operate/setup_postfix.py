@@ -81,6 +81,12 @@ def new_config(postfix: Postfix, url: str, domains: tuple[str, ...]) -> str:
     networks = _internal_networks(postfix)
     if networks:
         filled["mta", "internal_networks"] = f"[{', '.join(networks)}]"
+    return filled_example(filled)
+
+
+def filled_example(filled: dict[tuple[str, str], str]) -> str:
+    """Return the example configuration with these values (section and key to TOML) filled in, checked."""
+    filled = dict(filled)
     section = ""
     lines = []
     for line in configuration.example().splitlines():
@@ -197,8 +203,8 @@ def _entry(postfix: Postfix, address: str) -> str:
     action = postfix.setting("milter_default_action")
     if action != "accept":
         raise UnavailableError(
-            f"Postfix {postfix.setting('mail_version')} has one milter_default_action for all milters, {action}: expected"
-            " accept, or Postfix 3.0, so that mail goes on when the milter is away. `postconf -e"
+            f"Postfix {postfix.setting('mail_version')} has one milter_default_action for all milters, {action}:"
+            " expected accept, or Postfix 3.0, so that mail goes on when the milter is away. `postconf -e"
             " milter_default_action=accept` says so for all of them, signers too; then run this again"
         )
     return address

@@ -149,6 +149,8 @@ def _early(hit: Seen, delivered_at_us: int, *, shared: bool) -> str:
 def _bursts(clicks: Sequence[Seen], links: int, *, shared: bool) -> list[tuple[str, list[Seen]]]:
     """Return the bursts among *clicks* (in time order), each with the clicks that make it one."""
     found: list[tuple[str, list[Seen]]] = []
+    if shared and not links:
+        return found  # every link, of nobody knows how many
     by_source: dict[str, list[Seen]] = {}
     for click in clicks:
         if click.source:

@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar
 from postwake.errors import PostwakeError
 from postwake.events import EventType, Who
 from postwake.store.connection import open_reader
-from postwake.store.hits import delivered_at_us, relabel
+from postwake.store.hits import JUDGED_UP_TO, delivered_at_us, relabel
 from postwake.store.transaction import Transaction
 from postwake_pixelserver.burst import MARGIN_US, OPEN_REACH_US, SWEEP_US, Relabeling, Seen, judge
 
@@ -44,7 +44,6 @@ RELABELINGS_A_JOB = 100
 """So that a write transaction stays in the low milliseconds."""
 EARLIER_HITS = 500
 """Of a message's hits before the new ones, so many of the latest are looked at: a person's are among them."""
-_META = "relabeled_up_to_event"
 _HITS = (int(EventType.OPENED), int(EventType.CLICKED))
 
 
@@ -57,8 +56,9 @@ class Writer(Protocol):
 
 @dataclass(slots=True)
 class Look:
-    """What one look found: up to which event it went, over how many, and what has to change."""
+    """What one look found: from which event to which it went, over how many, and what has to change."""
 
+    before: int
     after: int
     looked: int = 0
     relabelings: list[Relabeling] = field(default_factory=list)
@@ -66,8 +66,9 @@ class Look:
 
 def look(connection: sqlite3.Connection, now_us: int) -> Look:
     """Judge the messages of the next settled hits; only reads, so that nobody who writes waits for it."""
-    start = connection.execute("SELECT value FROM meta WHERE key = ?", (_META,)).fetchone()
-    found = Look(int(start[0]) if start else 0)
+    start = connection.execute("SELECT value FROM meta WHERE key = ?", (JUDGED_UP_TO,)).fetchone()
+    before = int(start[0]) if start else 0
+    found = Look(before, before)
     fresh = connection.execute(
         "SELECT id, at_us, type, message, coalesce(recipient_idx, 0), delivery FROM event WHERE id > ?"
         " ORDER BY id LIMIT ?",
@@ -101,7 +102,7 @@ def carry_out(found: Look, now_us: int) -> Iterator[Callable[[Transaction], None
     """
     for start in range(0, len(found.relabelings), RELABELINGS_A_JOB):
         yield partial(_relabel_all, found.relabelings[start : start + RELABELINGS_A_JOB], now_us)
-    yield partial(_remember, found.after)
+    yield partial(_remember, found.before, found.after)
 
 
 def _relabel_all(relabelings: Sequence[Relabeling], now_us: int, transaction: Transaction) -> None:
@@ -109,10 +110,12 @@ def _relabel_all(relabelings: Sequence[Relabeling], now_us: int, transaction: Tr
         relabel(transaction, relabeling.event, relabeling.who, relabeling.reason, now_us)
 
 
-def _remember(after: int, transaction: Transaction) -> None:
+def _remember(before: int, after: int, transaction: Transaction) -> None:
+    # Unless somebody has set it back in the meantime, to have hits judged again.
     transaction.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (_META, str(after)),
+        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        " WHERE CAST(value AS INTEGER) = ?3",
+        (JUDGED_UP_TO, str(after), before),
     )
 
 

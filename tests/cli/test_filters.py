@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import select
 import subprocess
 import sys
@@ -46,6 +47,27 @@ def test_rewrite_from_stdin_to_stdout() -> None:
     assert b"X-Postwake-ID: " in done.stdout
     assert b'href="https://track.example.com/c/' in done.stdout
     assert b"try-out key" in done.stderr
+
+
+def test_rewrite_marks_what_several_recipients_get() -> None:
+    """A body that several recipients get has shared tokens, and no one-click unsubscribing, as from the milter."""
+    asking = NEWSLETTER.replace(b"Subject:", b"X-Track-Unsubscribe: yes\nSubject:")
+    recipients = ("--recipient", "ada@example.org", "--recipient")
+
+    assert b"List-Unsubscribe" in run("rewrite", *recipients, "ADA@example.org", stdin=asking).stdout
+    done = run("rewrite", *recipients, "bob@example.org", stdin=asking)
+    assert b"List-Unsubscribe" not in done.stdout
+    token = re.search(rb"/c/([\w-]+)", done.stdout)
+    assert token is not None
+    assert json.loads(run("token", "decode", token[1].decode()).stdout)["recipient"] == "shared"
+
+
+def test_rewrite_reads_privacy_behind_an_mbox_line() -> None:
+    """A message as it stands in a mailbox file is asked for its privacy too: anonymous names no recipient."""
+    mail = b"From news@example.com Mon Mar  2 09:00:00 2026\nX-Track-Privacy: anonymous\n" + NEWSLETTER
+    token = re.search(rb"/c/([\w-]+)", run("rewrite", "--recipient", "ada@example.org", stdin=mail).stdout)
+    assert token is not None
+    assert json.loads(run("token", "decode", token[1].decode()).stdout)["recipient"] == "shared"
 
 
 def test_rewrite_many_needs_an_output_dir(tmp_path: Path) -> None:

@@ -197,3 +197,16 @@ def test_tracking_url_is_required_where_it_is_needed() -> None:
 def test_listeners(text: str, expected: tuple[str, int]) -> None:
     """HOST:PORT and [IPV6]:PORT."""
     assert config.parse_listener(text) == expected
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "golden" / "config").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_configurations_of_earlier_releases(path: Path) -> None:
+    """Every key that a release knew goes on meaning what it meant: a configuration is not migrated, it loads."""
+    loaded = config.load(path).model_dump(mode="json")
+    written = tomllib.loads(path.read_text(encoding="utf-8"))
+    for section, values in written.items():
+        for key, value in values.items():
+            assert loaded[section][key] == value or section == "domains", (section, key)
+    assert loaded["domains"]["news.example.com"]["url"] == "https://track.news.example.com"

@@ -127,10 +127,11 @@ def test_controls_that_say_nothing_are_counted(
 @pytest.mark.parametrize(
     ("configured", "asked", "privacy"),
     [
-        pytest.param("full", None, Privacy.FULL, id="configured"),
-        pytest.param("full", b" anonymous", Privacy.ANONYMOUS, id="stricter-is-honoured"),
-        pytest.param("anonymous", b" full", Privacy.ANONYMOUS, id="laxer-is-not"),
-        pytest.param("pseudonymous", b" nonsense", Privacy.PSEUDONYMOUS, id="malformed-is-ignored"),
+        pytest.param("full", [], Privacy.FULL, id="configured"),
+        pytest.param("full", [b" anonymous"], Privacy.ANONYMOUS, id="stricter-is-honoured"),
+        pytest.param("anonymous", [b" full"], Privacy.ANONYMOUS, id="laxer-is-not"),
+        pytest.param("pseudonymous", [b" nonsense"], Privacy.PSEUDONYMOUS, id="malformed-is-ignored"),
+        pytest.param("full", [b" full", b" x", b" anonymous"], Privacy.ANONYMOUS, id="strictest-of-several"),
     ],
 )
 def test_privacy_header(
@@ -138,11 +139,11 @@ def test_privacy_header(
     make_envelope: Make,
     ring: KeyRing,
     configured: str,
-    asked: bytes | None,
+    asked: list[bytes],
     privacy: Privacy,
 ) -> None:
     """The more restrictive of configuration and message holds, in the tokens and in the event."""
-    fields = [(b"X-Track-Privacy", asked)] if asked else []
+    fields = [(b"X-Track-Privacy", value) for value in asked]
     handled = make_handler(tracking={"privacy": configured}).handle(make_envelope(*fields))
 
     assert click_token(handled, ring).privacy is privacy

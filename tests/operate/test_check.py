@@ -191,6 +191,48 @@ def test_log_silent_while_mail_waits(it: Any) -> None:
     assert (status, found) == ("fail", "last written 60 min ago, with 1 messages in the queue")
 
 
+def test_journal(it: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followed instead of a file: who may read it, whether mail is in it, and whether it goes on while mail waits."""
+    it.write_config(logparse='source = "journal"\n')
+    tools = it.directory / "tools"
+    tools.mkdir()
+    tool = tools / "journalctl"
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+
+    def journal_says(text: str) -> None:
+        tool.write_text(f"#!/bin/sh\necho '{text}'\n")
+        tool.chmod(0o755)
+
+    journal_says("")
+    assert it.check()["log"][:2] == ("fail", "the journal: nothing of mail in it")
+    an_hour_ago_us = (int(time.time()) - 3600) * 1_000_000
+    journal_says(f'{{"__REALTIME_TIMESTAMP": "{an_hour_ago_us}", "MESSAGE": "x"}}')
+    found = it.check()
+    assert found["log"][0] == found["log moves"][0] == "ok"
+    active = it.postfix.queue / "active"
+    active.mkdir(exist_ok=True)
+    (active / "4F2A81B3C5").write_text("")
+    assert it.check()["log moves"][0] == "fail"
+    stranger = Identity("postwake-logparse", 64_321, frozenset({64_321}))
+    monkeypatch.setattr("postwake_operate.access.service", lambda *_: stranger)
+    status, said, advice = it.check()["log"]
+    assert (status, "may not read the journal" in said) == ("fail", True)
+    assert "usermod -aG systemd-journal postwake-logparse" in advice
+
+
+def test_beside_exim(it: Any) -> None:
+    """Where only Exim's log is followed nothing is asked of milter, keys and pixel server."""
+    it.config.write_text(
+        f'[store]\npath = "{it.store}"\nspool_dir = "{it.directory}/spool"\n'
+        f'[logparse]\npath = "{it.postfix.log}"\nmta = "exim"\n'
+    )
+    it.postfix.log.write_text("")
+    found = it.check()
+    assert found["tracking"][0] == "skip"
+    assert not {"keys", "milter socket", "pixel server", "smtpd_milters", "metrics milter"} & found.keys()
+    assert found["log"][0] == found["store"][0] == "ok"
+
+
 def execute(it: Any, sql: str, *values: Any) -> None:
     """Change the store behind our own back."""
     with contextlib.closing(sqlite3.connect(it.store)) as connection, connection:

@@ -62,7 +62,7 @@ def configure(tmp_path: Path, text: str) -> None:
 
 
 def test_backup_as_configured(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without FILE, as the timer calls it: into a directory that is made, so many kept; none if that is 0; never a full disk."""
+    """Without FILE, as the timer calls it: into a directory that is made, so many kept, never a full disk."""
     target = tmp_path / "nightly"
     configure(tmp_path, f'[backup]\ndirectory = "{target}"\nkeep = 1\n')
     assert run("backup")[0] == 0

@@ -1,4 +1,4 @@
-"""Every failure of ``test_check`` that a service meets, made to happen to a running service: its log says what and where."""
+"""Every failure of ``test_check`` that a service meets, made to happen to one: its log says what and where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest

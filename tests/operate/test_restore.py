@@ -30,8 +30,9 @@ writer, n = Writer(Path(sys.argv[1])), 0
 while True:
     n += 1
     at_us = time.time_ns() // 1000
-    event = Accepted(at_us, make_tracking_id(at_us, n.to_bytes(10, "big")), Direction.OUTBOUND, f"Q{n}", "mail", f"{n}@x",
-                     "a@example.com", "example.com", (f"r{n}@example.net",), subject="x" * 500)
+    tracking_id = make_tracking_id(at_us, n.to_bytes(10, "big"))
+    event = Accepted(at_us, tracking_id, Direction.OUTBOUND, f"Q{n}", "mail", f"{n}@x", "a@example.com", "example.com",
+                     (f"r{n}@example.net",), subject="x" * 500)
     wait(writer.submit(lambda transaction: apply_event(transaction, event)), 20)
     print(n, flush=True)
 """

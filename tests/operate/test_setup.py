@@ -15,7 +15,10 @@ from postwake import config as configuration
 from postwake_lab.ports import free_ports
 from postwake_lab.services import Services
 from postwake_lab.sink import Sink
+from postwake_operate.journal import Journal
+from postwake_operate.plan import undo
 from postwake_operate.postfix import Postfix
+from postwake_operate.setup_exim import make_plan as make_exim_plan
 from postwake_operate.setup_postfix import _log_source, new_config
 
 OURS = "{ unix:postwake/milter.sock, default_action=accept, connect_timeout=5s, content_timeout=30s }"
@@ -252,10 +255,44 @@ def test_a_test_message(beside: Callable[..., Any], directory: Path) -> None:
         sink.stop()
 
 
-def test_exim_is_told_the_truth() -> None:
-    """Lines for the log, and that bodies are not rewritten; without --dry-run a usage error."""
-    command = [sys.executable, "-m", "postwake_cli", "setup", "exim"]
-    done = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
-    assert "log_selector = +all_parents" in done.stdout
-    assert "Rewriting bodies (opens and clicks)\n# is for Postfix in this release" in done.stdout
-    assert subprocess.run(command, capture_output=True).returncode == 64
+def test_beside_exim(tmp_path: Path) -> None:
+    """The truth about Exim, the lines for its configuration, and the log parser set up and taken back."""
+    config, state, log = tmp_path / "etc" / "postwake.toml", tmp_path / "state", tmp_path / "mainlog"
+    log.touch()
+    command = [sys.executable, "-m", "postwake_cli", "--config", str(config), "setup", "exim", "--log", str(log)]
+    command += ["--state-dir", str(state), "--no-services"]
+    config.parent.mkdir()
+    store = tmp_path / "postwake.db"
+    config.write_text(
+        f'[store]\npath = "{store}"\nspool_dir = "{tmp_path}/spool"\n[logparse]\npath = "{log}"\nmta = "exim"\n'
+    )
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shown = run()
+    assert "log_selector = +all_parents" in shown
+    assert "Rewriting bodies (opens and clicks)\n# is for Postfix in this release" in shown
+    assert not store.exists()
+    assert f"new store {store}" in run("--yes")
+    assert store.exists()
+    assert "Nothing to change." in run("--yes")
+    assert run("--undo") == "Nothing to take back.\n"  # a store stays
+    config.write_text(config.read_text().replace('"exim"', '"postfix"'))
+    refused = subprocess.run([*command, "--yes"], capture_output=True, text=True)
+    assert refused.returncode == 64
+    assert "expected 'file'" in refused.stderr
+
+
+def test_a_configuration_for_exim(tmp_path: Path) -> None:
+    """Where there is none it is made: only the log, as no mail is rewritten."""
+    log = tmp_path / "main log"
+    plan = make_exim_plan(log, tmp_path / "postwake.toml", with_services=False)
+    journal = Journal(tmp_path / "state", log, "exim")
+    plan.steps[0].apply(journal)
+    made = configuration.load(tmp_path / "postwake.toml")
+    assert (made.logparse.path, made.logparse.mta, made.tracking.url) == (log, "exim", "")
+    assert [kind for kind, _ in undo(journal)] == ["file"]
+    assert not (tmp_path / "postwake.toml").exists()

@@ -38,8 +38,9 @@ for word in sys.argv[1:]:
     way, _, number = word.partition(":")
     recipient = f"reader{number}@accept.test"
     text = (f"From: Shop <shop@example.com>\r\nTo: {recipient}\r\nSubject: Order {number}\r\n"
-            f"Message-ID: <order-{number}@example.com>\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
-            f'<html><body><p>Thank you. <a href="https://shop.example.com/order/{number}">Your order</a></p></body></html>\r\n')
+            f"Message-ID: <order-{number}@example.com>\r\n"
+            "MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
+            f'<html><body><p>Thanks. <a href="https://shop.example.com/{number}">Order</a></p></body></html>\r\n')
     if way == "sendmail":
         command = ["/usr/sbin/sendmail", "-i", "-f", "shop@example.com", "--", recipient]
         subprocess.run(command, input=text.replace("\r\n", "\n").encode(), check=True)

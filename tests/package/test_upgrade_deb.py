@@ -38,7 +38,7 @@ def later_deb(tmp_path: Path) -> Path:
 
 
 def test_up_and_down(server: Any, later_deb: Path) -> None:
-    """Up: services restarted on a migrated store, a copy of the old one beside it. Down: refused, said, mail goes on."""
+    """Up: restarted on a migrated store, a copy of the old one beside it. Down: refused, said, mail goes on."""
     server.install()
     server.run("postwake setup postfix --url https://track.example.com --domain example.com --yes --no-test")
     configuration = server.run("sha256sum /etc/postwake/postwake.toml /etc/postwake/keys /etc/postfix/main.cf")
@@ -73,7 +73,8 @@ def test_up_and_down(server: Any, later_deb: Path) -> None:
     # What docs/operations.md says of going back: the copy that was kept.
     server.run(
         "systemctl stop 'postwake-*'; cd /var/lib/postwake; rm -f postwake.db postwake.db-wal postwake.db-shm;"
-        f" install -o postwake-logparse -g postwake -m 0660 {kept} postwake.db; systemctl reset-failed 'postwake-*' || true;"
+        f" install -o postwake-logparse -g postwake -m 0660 {kept} postwake.db;"
+        " systemctl reset-failed 'postwake-*' || true;"
         " systemctl start postwake-milter postwake-logparse postwake-pixelserver"
     )
     server.settle("SELECT count(*) FROM deliveries WHERE state = 'sent'", 63)

@@ -136,6 +136,14 @@ class Server:
                 time.sleep(0.02)
         pytest.fail(f"the server does not answer:\n{self.log()}")
 
+    def spooled(self) -> list[Path]:
+        """Return the spool files that wait."""
+        return list(self.spool.glob("*.spool"))
+
+    def await_replay(self) -> None:
+        """Wait until no spool file is left."""
+        await_true(lambda: not self.spooled(), "the spool was not replayed")
+
     def log(self) -> str:
         """Return what it logged."""
         return (self.directory / "log").read_text()
@@ -209,6 +217,14 @@ class Server:
         return connection
 
 
+def await_true(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    """Poll until *condition* holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
 def free_port() -> int:
     """Return a port that nobody has now."""
     with socket.socket() as probe:
@@ -242,6 +258,18 @@ def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 def server(make_server: Callable[..., Server]) -> Server:
     """One server with default options, shared by the tests that only ask it things."""
     return make_server()
+
+
+@pytest.fixture
+def free_port_number() -> int:
+    """A port that nobody has now, such as for the metrics listener."""
+    return free_port()
+
+
+@pytest.fixture(scope="session", name="await_true")
+def await_true_() -> Callable[..., None]:
+    """Poll until a condition holds."""
+    return await_true
 
 
 @pytest.fixture(scope="session")

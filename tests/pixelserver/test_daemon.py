@@ -167,14 +167,6 @@ def test_metrics_of_all_workers(make_server, free_port_number) -> None:
     server.stop()
 
 
-@pytest.fixture
-def free_port_number() -> int:
-    """A port for the metrics listener."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_locked_store_keeps_nobody_waiting_and_loses_nothing(make_server) -> None:
     """While another process holds the write lock, readers are answered in time; afterwards every hit is there once."""
     server = make_server(pixelserver={"store_timeout_ms": 300}, store={"busy_timeout_ms": 200})

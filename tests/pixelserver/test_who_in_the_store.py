@@ -56,7 +56,7 @@ class World:
 
     def accept(self, number: int, case: dict[str, Any]) -> bytes:
         """Write the milter's row of a sequence's message; return its tracking ID."""
-        tracking_id = make_tracking_id(T0_US - 9_000_000, number.to_bytes(10, "big"))
+        tracking_id = tracking_id_of(number)
         self.write(
             Accepted(
                 at_us=T0_US - 9_000_000,
@@ -123,6 +123,11 @@ class World:
             return [tuple(row) for row in reader.execute(sql, values)]
 
 
+def tracking_id_of(number: int) -> bytes:
+    """Return the tracking ID of message *number*."""
+    return make_tracking_id(T0_US - 9_000_000, number.to_bytes(10, "big"))
+
+
 def queue_id(number: int) -> str:
     """Return the queue ID of message *number*."""
     return f"4F2A8{number:05X}"
@@ -138,32 +143,54 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def sent_first(world: World, number: int, case: dict[str, Any], hits: Callable[[], None]) -> None:
     """The log is read as it is written."""
+    world.accept(number, case)
     world.sent(number, case)
     hits()
 
 
 def sent_after_the_hits(world: World, number: int, case: dict[str, Any], hits: Callable[[], None]) -> None:
     """The log is read late, but before anybody judged."""
+    world.accept(number, case)
     hits()
     world.sent(number, case)
 
 
 def sent_after_a_look(world: World, number: int, case: dict[str, Any], hits: Callable[[], None]) -> None:
     """The log is read when the hits were judged without it."""
+    world.accept(number, case)
     hits()
     world.judge()
     world.sent(number, case)
 
 
-@pytest.mark.parametrize(
-    "order", [sent_first, sent_after_the_hits, sent_after_a_look], ids=lambda order: order.__name__
-)
+def row_after_everything(world: World, number: int, case: dict[str, Any], hits: Callable[[], None]) -> None:
+    """The milter's row waited in a spool while hits and log were judged by themselves."""
+    hits()
+    world.judge()
+    world.sent(number, case)
+    world.judge()
+    world.accept(number, case)
+
+
+def row_after_the_hits(world: World, number: int, case: dict[str, Any], hits: Callable[[], None]) -> None:
+    """The milter's row waited in a spool, the log is read later."""
+    hits()
+    world.judge()
+    world.accept(number, case)
+    world.judge()
+    world.sent(number, case)
+
+
+ORDERS = (sent_first, sent_after_the_hits, sent_after_a_look, row_after_everything, row_after_the_hits)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.__name__)
 def test_sequences_through_the_store(world: World, order: Callable[..., None]) -> None:
     """Whenever the 250 becomes known: the same verdicts, the earlier ones kept, and every count agrees with them."""
     expected, before, numbers = {}, {}, {}
     for number, case in enumerate(SEQUENCES, 1):
         seen = confusion.first_verdicts(case, AGENTS, RULES, T0_US)
-        tracking_id = world.accept(number, case)
+        tracking_id = tracking_id_of(number)
         recipient = 0 if case.get("shared") else 1
 
         def hits(seen=seen, tracking_id=tracking_id, recipient=recipient) -> None:

@@ -216,17 +216,21 @@ _exim = _exim_after | _exim_timeout | _exim_closed | _exim_error
 # --- others, and what stands before ----------------------------------------------------------------------------------
 
 # qmail: "192.0.2.1 does not like recipient. Remote host said: 550 …"; sendmail: "<<< 550 …";
-# Exchange: "Remote server returned '550 …'".
+# Exchange: "Remote server returned '550 …'", "… '< #5.1.1 smtp;550 …>'"; Gmail: "response from the remote server
+# was: 550 …".
 _relayed = (
     pp.Suppress(
-        pp.Regex(rf"(?s:.{{0,300}}?)(?:Remote host said:|<<<|[Rr]emote [Ss]erver returned:? ?)\s*['\"]?(?={_CODE}[- ])")
+        pp.Regex(
+            rf"(?s:.{{0,300}}?)(?:Remote host said:|<<<|[Rr]emote [Ss]erver (?:returned|was):? ?)\s*"
+            rf"['\"]?(?:< ?#{_DSN} smtp; ?)?(?={_CODE}[- ])"
+        )
     )
     + _said
 )
 _prefix = pp.Suppress(
     pp.Regex(
         # The type of a Diagnostic-Code, with PowerMTA's bounce columns before it.
-        rf"(?:(?!{_CODE}[- ])[a-z0-9.,() -]{{0,80}}(?:smtp|x-postfix|x-unix);\s*"
+        rf"(?:(?:Diagnostic-Code: ?)?(?!{_CODE}[- ])[a-z0-9.,() -]{{0,80}}(?:smtp|x-postfix|x-unix);\s*"
         r"|delivery temporarily suspended:"
         r"|(?:routing )?defer \(-?\d+\)(?: DT=\S+)?:?"
         r"|\(-?\d+\):?(?= )"

@@ -15,7 +15,7 @@ from postwake.store.counting import (
     recount_events,
     recount_message,
 )
-from postwake.store.hits import domain_of_reader
+from postwake.store.hits import JUDGED_UP_TO, domain_of_reader
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
 
@@ -102,6 +102,13 @@ def _fill_in(transaction: Transaction, event: Accepted, stub: int | None, met: i
         for table in ("event", "engagement"):
             transaction.execute(f"UPDATE {table} SET message = ? WHERE message = ?", (met, stub))
         transaction.execute("DELETE FROM message WHERE id = ?", (stub,))
+    if stub is not None:
+        # Its hits were judged without the row, and perhaps without the delivery: they are to be looked at again.
+        transaction.execute(
+            "UPDATE meta SET value = min(CAST(value AS INTEGER), (SELECT coalesce(min(id) - 1, value) FROM event"
+            " WHERE message = ? AND hit_id IS NOT NULL)) WHERE key = ?",
+            (message, JUDGED_UP_TO),
+        )
     transaction.execute(_UPDATE, (*_row(event), message))
     kind = _kind(event)
     if met is None:  # the mail is still to come through the log

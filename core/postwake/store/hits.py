@@ -10,6 +10,8 @@ from postwake.store.counting import ENGAGED, Cohort, count_cohort, count_event, 
 from postwake.store.transaction import Transaction
 from postwake.tracking_id import made_at_us
 
+JUDGED_UP_TO = "relabeled_up_to_event"
+"""Key in ``meta``: up to which event the hits' first verdicts were looked at again."""
 _COUNTER = {
     (EventType.OPENED, Who.HUMAN): "opens_human",
     (EventType.OPENED, Who.MACHINE): "opens_machine",

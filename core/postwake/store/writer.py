@@ -26,7 +26,7 @@ from postwake.errors import StoreUnavailableError
 from postwake.events import Hit
 from postwake.store.apply import apply_event
 from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, open_writer
-from postwake.store.hit_group import NotTogetherError, apply_hits
+from postwake.store.hit_group import apply_hits
 from postwake.store.transaction import Transaction, Transactions
 
 T = TypeVar("T")
@@ -170,7 +170,10 @@ class Writer:
             transactions = self._open()
             try:
                 written = self._write(transactions, jobs, hits, together=len(hits) > 1)
-            except (NotTogetherError, *_JOB_ERRORS):  # one of the hits is at fault: it is found when they go one by one
+            except Exception as error:
+                if len(hits) <= 1 or not _is_about_a_job(error):
+                    raise
+                # One of the hits is at fault, or there already: it is found when they go one by one.
                 written = self._write(transactions, jobs, hits, together=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait, and the thread lives on
             self._failed(jobs, [batch for batch, _ in batches], error)
@@ -237,6 +240,11 @@ class Writer:
             self._dirty = False
 
 
+def _is_about_a_job(error: Exception) -> bool:
+    """Return whether *error* says something about what was asked for, and not about the store."""
+    return not isinstance(error, sqlite3.DatabaseError) or isinstance(error, _JOB_ERRORS)
+
+
 def _attempt(
     transactions: Transactions, transaction: Transaction, job: Callable[[Transaction], Any]
 ) -> tuple[Any, Exception | None]:
@@ -244,12 +252,10 @@ def _attempt(
     try:
         with transactions.savepoint(transaction):
             return job(transaction), None
-    except sqlite3.DatabaseError as error:
-        if not isinstance(error, _JOB_ERRORS):
-            raise  # the store, not the job: nothing of this group stands
-        return None, error
-    except Exception as error:  # noqa: BLE001 - belongs to the job's caller, who gets it through the future
-        return None, error
+    except Exception as error:
+        if not _is_about_a_job(error):
+            raise  # the store: nothing of this group stands
+        return None, error  # belongs to the job's caller, who gets it through the future
 
 
 def wait(future: Future[T], timeout_s: float) -> T:

@@ -20,14 +20,16 @@ from . import never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
-from .headers import Field, RawField, read_block
+from .headers import Field, HeaderBlock, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
 from .links import Link, LinkRules, host_of
 from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
 from .pixel import BOTTOM, PixelPosition
-from .transfer import Span, TransferError, encode_quoted_printable, line_ending, open_body, overlong_line
+from .placing import Span, TransferError, line_ending
+from .quoted_printable import encode_quoted_printable
+from .transfer import open_body, overlong_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +421,14 @@ def _unsubscribe_changes(fields: Sequence[RawField], value: bytes) -> list[Heade
 # --- Whole messages ---
 
 
+def read_header(raw: bytes) -> HeaderBlock:
+    """Read the header of the whole message *raw*, behind its mbox line if it has one."""
+    start = 0
+    if raw.startswith((b"From ", b">From ")):
+        start = raw.find(b"\n") + 1 or len(raw)
+    return read_block(raw, start)
+
+
 def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) -> tuple[bytes, Rewritten]:
     """Return the message *raw* rewritten, and what was done.
 
@@ -426,12 +436,9 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     does not change is the same bytes: an mbox ``From `` line, the ending of every line. A message without an empty line
     between header and body goes out as it came, as ``malformed-headers`` (an MTA never hands a milter such a message).
     """
-    start = 0
-    if raw.startswith((b"From ", b">From ")):
-        start = raw.find(b"\n") + 1 or len(raw)
-    block = read_block(raw, start)
+    block = read_header(raw)
     fields = [(item.name, item.value) for item in block.fields]
-    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[:start].rstrip(b"\r\n"):
+    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].rstrip(b"\r\n"):
         # Something that is no field ends the header: for one program the body starts there, another reads on.
         return raw, _untouched("malformed-headers", read_control(fields), ())
     result = rewrite(fields, raw[block.body_start :], plan, mint)

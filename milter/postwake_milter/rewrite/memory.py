@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from .html_edit import HtmlDraft, HtmlPlan
-from .transfer import Gaps, Opened, Placement, Span, open_body
+from .placing import Gaps, Opened, Placement, Span
+from .transfer import open_body
 
 _COPIES: Final = 6
 """What is kept of a part is some six times its size: encoded, decoded, both cut in pieces once or twice."""

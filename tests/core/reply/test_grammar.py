@@ -58,6 +58,24 @@ TABLE = [
         id="enhanced-code-on-the-last-line-alone",
     ),
     pytest.param(
+        "Diagnostic-Code: smtp; 550 5.1.1 User unknown",
+        (None, None, None, 550, "5.1.1"),
+        "User unknown",
+        id="whole-field",
+    ),
+    pytest.param(
+        "The response from the remote server was: 550 5.1.1 User unknown",
+        (None, None, None, 550, "5.1.1"),
+        "User unknown",
+        id="gmail-quotes-a-server",
+    ),
+    pytest.param(
+        "Remote Server returned '< #5.1.1 smtp;550 5.1.1 User unknown>'",
+        (None, None, None, 550, "5.1.1"),
+        "User unknown>'",
+        id="exchange-quotes-a-server",
+    ),
+    pytest.param(
         "SASL authentication failed; server smtp.example.com[192.0.2.1] said: 535 5.7.8 Error: bad",
         ("smtp.example.com", "192.0.2.1", None, 535, "5.7.8"),
         "Error: bad",

@@ -145,7 +145,7 @@ def test_a_newer_store_is_left_alone(old_store: Callable[[], Path]) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {schema.version() + 1}")
     before = dumped(path)
-    with pytest.raises(ConfigError, match="is newer than this Postwake's .*: install the newer release") as caught:
+    with pytest.raises(ConfigError, match=r"is newer than this Postwake's .*: install the newer release") as caught:
         migrate(path)
     assert caught.value.exit_status == 78
     assert dumped(path) == before

@@ -48,6 +48,8 @@ RECORDS = [
     pytest.param(f"{ID} <= <> R=1xUzAU-0002vm-29 U=Debian-exim P=local S=1948",
         Arrival, {"sender": "", "parent_id": "1xUzAU-0002vm-29", "local_user": "Debian-exim", "protocol": "local", "client_ip": None, "message_id": None}, id="bounce-refers-to-its-parent"),
     pytest.param(f"{ID} <= \"john doe\"@s.test H=([192.0.2.7]) [192.0.2.8] P=smtp S=9", Arrival, {"sender": "\"john doe\"@s.test", "helo": "[192.0.2.7]", "client_ip": "192.0.2.8"}, id="quoted-sender-and-literal-helo"),
+    pytest.param(f"{ID} <= a@s.test NEW=1 H=mail.s.test (mail) [192.0.2.7]:38460 P=esmtpsa X=TLS1.3 ODD A=plain:shop@s.test SNI=\"mx a\" S=430 ZZ=\"x y\" id=1@s.test T=\"Hi \\\"you\\\"\" from <a@s.test> for a@b.test c@d.test",
+        Arrival, {"sender": "a@s.test", "client_name": "mail.s.test", "client_ip": "192.0.2.7", "helo": "mail", "protocol": "esmtpsa", "sasl_method": "plain", "sasl_username": "shop@s.test", "size_bytes": 430, "message_id": "1@s.test", "subject": "Hi \"you\"", "recipients": ("a@b.test", "c@d.test")}, id="arrival-with-fields-of-a-later-version"),
     pytest.param(f"{ID} (= b2@dump.test H=(x) [192.0.2.8] P=smtp S=9", Arrival, {"fake_reject": True, "sender": "b2@dump.test"}, id="fakereject"),
     pytest.param(f"{ID} <= u@x.test U=CALLER P=local S=sss", Arrival, {"size_bytes": None, "local_user": "CALLER"}, id="size-not-a-number"),
     pytest.param(f"{ID} => ok1@a.test F=<app@s.test> P=<app@s.test> R=remote T=remote_smtp S=1280 H=mx.a.test [192.0.2.9]:2526 I=[127.0.0.1]:43598 X=TLS1.3:x:256 CV=yes L K C=\"250 2.0.0 Ok: queued as 0000000003E9\" QT=1m10s DT=0.004s",

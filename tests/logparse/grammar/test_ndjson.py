@@ -138,6 +138,12 @@ POSTFIX, EXIM = "Mar  5 06:52:01 mx1 postfix", "2026-03-05 06:52:01 1xUz23-0005z
             id="before-2.3-the-enhanced-code-is-the-replys",
         ),
         pytest.param(
+            f"{POSTFIX}/smtp[1]: DEADBEEF: to=<a@b.test>, relay=mx[192.0.2.1], delay=2, dsn=4.2.1, status=deferred "
+            "(host mx[192.0.2.1] refused to talk to me: 220-mx 421 4.2.1 Service refuse)",
+            {"type": "deferred", "code": 421},
+            id="a-greeting-that-changes-its-mind",
+        ),
+        pytest.param(
             f"{EXIM} ** a@b.test R=r T=t H=mx [192.0.2.1]: SMTP error from remote mail server after RCPT TO:<a@b.test>: 550",
             {"type": "bounced", "code": 550, "dsn": None, "status": "bounced"},
             id="a-code-and-nothing-behind-it",

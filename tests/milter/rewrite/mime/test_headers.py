@@ -110,10 +110,10 @@ def test_contradicting_parameters_are_ambiguous() -> None:
 )
 def test_parameters_take_linear_time(value: bytes) -> None:
     """A header of 50 kB built to be slow is read in far less than a second."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     parse_parameters(b" text/html; charset=x" + value)
 
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 1.0
 
 
 SUBJECTS = [

@@ -186,9 +186,9 @@ def test_time_is_linear(shape: str) -> None:
         data = GROWING[shape](size)
         best = float("inf")
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             _split(data)
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(160_000) < 20 * seconds(20_000) + 0.05

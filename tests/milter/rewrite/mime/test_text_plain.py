@@ -132,9 +132,9 @@ def test_time_is_linear(shape: bytes) -> None:
         text = shape * count
         best = float("inf")
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             edit_text(text, RULES, _Mint())
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(16_000) < 20 * seconds(2_000) + 0.05

@@ -15,13 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postwake_milter.rewrite.html_scan import Edit, apply_edits
-from postwake_milter.rewrite.transfer import (
-    TransferError,
-    apply_to,
-    encode_quoted_printable,
-    open_body,
-    overlong_line,
-)
+from postwake_milter.rewrite.placing import TransferError
+from postwake_milter.rewrite.quoted_printable import encode_quoted_printable
+from postwake_milter.rewrite.transfer import apply_to, open_body, overlong_line
 
 URL = b"https://t.example/c/AbC=dEf"
 
@@ -281,12 +277,12 @@ def test_quoted_printable_time_is_linear(shape: str) -> None:
         data = GROWING[shape](size)
         best = float("inf")
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             opened = open_body(data, "quoted-printable")
             half = len(opened.decoded) // 2
             with contextlib.suppress(TransferError):
                 apply_to(opened, [Edit(half, half, URL), Edit(len(opened.decoded), len(opened.decoded), URL)])
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(80_000) < 20 * seconds(10_000) + 0.05
@@ -305,10 +301,10 @@ def test_base64_time_is_linear(shape: str) -> None:
         data = make(size)
         best = float("inf")
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             opened = open_body(data, "base64")
             apply_to(opened, [Edit(len(opened.decoded) // 2, len(opened.decoded) // 2, URL)])
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(160_000) < 20 * seconds(20_000) + 0.05

@@ -1,0 +1,380 @@
+"""Quoted-printable (RFC 2045 section 6.7), edited in place and with its own habits kept.
+
+The physical lines that an edit touches are wrapped anew, in the original's line length, line endings and case of
+hexadecimal digits; their own spelling (``=41`` for ``A``) stays, and every other line is the same bytes.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from .placing import ENCODED_LINE, MAX_LINE, Placement, Span, TransferError, line_ending
+
+_BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n|[ \t]*\Z)")
+_PADDING = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
+"""What a line with white space at its end ends in."""
+_ESCAPE = re.compile(rb"=..", re.DOTALL)
+_SPECIAL = re.compile(rb"[^\t -<>-~]")
+_PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x3D)
+_LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
+_UPPER_ESCAPE = re.compile(rb"=(?:[0-9][A-F]|[A-F][0-9A-F])")
+_BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/ \t\r\n]*+={0,2}[ \t\r\n]*+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A physical line of quoted-printable: what it says, and what ends it."""
+
+    content: bytes
+    tail: bytes
+    soft: bool
+
+
+class QuotedPrintable:
+    """Quoted-printable, with its own habits kept."""
+
+    def __init__(self, encoded: bytes, eol: bytes = b"\r\n") -> None:
+        if _BROKEN.search(encoded):
+            raise TransferError("malformed-quoted-printable")
+        self._encoded = encoded
+        self._eol = line_ending(encoded, eol)
+        # White space at the end of a line was put there on the way and is not content (rule 3).
+        self._padded = encoded.endswith((b" ", b"\t")) or any(ending in encoded for ending in _PADDING)
+        self.decoded = self.decode(encoded)
+
+    def decode(self, encoded: bytes) -> bytes:
+        """Return the content of *encoded*."""
+        if not self._padded:
+            return binascii.a2b_qp(encoded)
+        return b"".join(
+            binascii.a2b_qp(line.content) + (b"" if line.soft else line.tail.lstrip(b" \t"))
+            for line in _read_lines(encoded)
+        )
+
+    def place(self, spans: Sequence[Span]) -> Placement:
+        """Return the place of *spans*: only the physical lines that they touch will be wrapped anew."""
+        texts = self._encoded.split(b"\n")
+        starts = list(accumulate(self._lengths(texts), initial=0))
+        if starts.pop() != len(self.decoded):
+            raise TransferError("malformed-quoted-printable")
+        runs: list[_Run] = []
+        done = 0
+        for first, last, numbers in _group(spans, texts, starts):
+            final = last == len(texts) - 1
+            lines = [_read_line(text, last=False) for text in texts[first:last]]
+            lines.append(_read_line(texts[last], last=final))
+            before = b"\n".join(texts[done:first]) + b"\n" if first > done else b""
+            items = _take_apart(lines, starts[first : last + 1], spans, numbers)
+            simple = [type(item) for item in items] == [bytes, int, bytes, _Line]
+            runs.append(_Run(before, items, numbers[0] if simple else -1))
+            done = last + 1
+        rest = b"\n".join(texts[done:]) if done < len(texts) else b""
+        return _Lines(runs, rest, _Style.of(self._encoded, texts, self._eol))
+
+    def _lengths(self, texts: Sequence[bytes]) -> list[int]:
+        """Return the decoded length of each physical line, its line break included."""
+        if self._padded:
+            return [_decoded_length(line) for line in _read_lines(self._encoded)]
+        # An escape is two bytes longer than what it says; a soft break takes its equals sign and line break with it.
+        lengths = [len(text) - 2 * text.count(b"=") + (not text.endswith(b"=\r")) for text in texts]
+        if not texts[-1].endswith(b"="):
+            lengths[-1] -= 1
+        return lengths
+
+
+def _read_lines(encoded: bytes) -> list[_Line]:
+    texts = encoded.split(b"\n")
+    last = texts.pop()
+    return [*(_read_line(text, last=False) for text in texts), _read_line(last, last=True)]
+
+
+def _read_line(text: bytes, *, last: bool) -> _Line:
+    """Take a line apart, *text* being without its LF; the last one has none."""
+    eol = b"" if last else b"\n"
+    if not last and text.endswith(b"\r"):
+        eol = b"\r\n"
+        text = text[:-1]
+    content = text.rstrip(b" \t")
+    padding = text[len(content) :]
+    if content.endswith(b"="):
+        return _Line(content[:-1], b"=" + padding + eol, soft=True)
+    return _Line(content, padding + eol, soft=False)
+
+
+def _decoded_length(line: _Line) -> int:
+    length = len(line.content) - 2 * line.content.count(b"=")
+    return length if line.soft else length + len(line.tail.lstrip(b" \t"))
+
+
+def _group(
+    spans: Sequence[Span], texts: Sequence[bytes], starts: Sequence[int]
+) -> Iterable[tuple[int, int, list[int]]]:
+    """Yield runs of lines, first and last, with the numbers of the spans that touch them; no line is in two runs."""
+    run: tuple[int, int, list[int]] | None = None
+    for number, (start, end) in enumerate(spans):
+        first = bisect_right(starts, start) - 1
+        last = max(first, bisect_right(starts, end - 1) - 1)
+        joins = last + 1 < len(texts) and starts[last + 1] == end
+        if joins and not texts[last].rstrip(b" \t\r").endswith(b"="):
+            last += 1  # what is replaced ends in a line break, and so joins the next line
+        if run is not None and first <= run[1]:
+            run[2].append(number)
+            run = (run[0], max(run[1], last), run[2])
+        else:
+            if run is not None:
+                yield run
+            run = (first, last, [number])
+    if run is not None:
+        yield run
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How the original's encoder wrote."""
+
+    limit: int
+    eol: bytes
+    lower: bool
+
+    @classmethod
+    def of(cls, encoded: bytes, texts: Sequence[bytes], eol: bytes) -> _Style:
+        longest_text = max(texts, key=len).rstrip(b" \t\r")
+        soft = longest = len(longest_text)
+        if not longest_text.endswith(b"="):  # rare: the longest line is usually one that was broken
+            soft, longest = 0, 0
+            # Only a line that could be the longest is worth a closer look.
+            for text in texts:
+                if len(text) > soft:
+                    length = len(text.rstrip(b" \t\r"))
+                    longest = max(longest, length)
+                    if length > soft and text[length - 1 : length] == b"=":
+                        soft = length
+        # A soft break shows where the encoder breaks. Without one, the longest line says what it thinks allowed.
+        limit = soft if soft >= 20 else max(longest, ENCODED_LINE)
+        lower = _UPPER_ESCAPE.search(encoded) is None and _LOWER_ESCAPE.search(encoded) is not None
+        return cls(min(max(limit, longest), MAX_LINE), eol, lower)
+
+    def encode(self, data: bytes) -> bytes:
+        """Return *data* as quoted-printable without any line break; a space at its end is encoded (rule 3)."""
+        form = b"=%02x" if self.lower else b"=%02X"
+        text = _SPECIAL.sub(lambda m: form % m.group()[0], data)
+        return text[:-1] + form % text[-1] if text.endswith((b" ", b"\t")) else text
+
+    def wrap(self, content: bytes, tail: bytes, *, soft: bool) -> bytes:
+        """Return an encoded *content* in lines no longer than the limit, the last of them ending in *tail*."""
+        out: list[bytes] = []
+        at = 0
+        for stop in self.breaks(content, soft=soft):
+            out += (content[at:stop], b"=", self.eol)
+            at = stop
+        out += (content[at:], tail)
+        return b"".join(out)
+
+    def breaks(self, content: bytes, *, soft: bool) -> Iterator[int]:
+        """Yield the offsets at which an encoded *content*, whose last line is broken as well if *soft*, is broken."""
+        at = 0
+        room_at_end = self.limit - 1 if soft else self.limit
+        while len(content) - at > room_at_end:
+            at = _break_before(content, at, at + self.limit - 1)
+            yield at
+
+
+def _break_before(content: bytes, at: int, stop: int) -> int:
+    """Return where, at or before *stop*, *content* can be broken: not in an escape, nor in a UTF-8 character."""
+    best = stop
+    if content[stop - 1 : stop] == b"=":
+        best = stop - 1
+    elif content[stop - 2 : stop - 1] == b"=":
+        best = stop - 2
+    # Some readers decode line by line; they deserve whole characters. Continuation bytes are 80 to BF.
+    whole = best
+    for _ in range(3):
+        if content[whole : whole + 1] != b"=" or content[whole + 1 : whole + 2] not in b"89ABab":
+            break
+        if content[whole - 3 : whole - 2] != b"=":
+            return best
+        whole -= 3
+    return whole if whole > at else best
+
+
+_Item = bytes | int | _Line
+
+
+_Piece = bytes | tuple[int, int]
+"""Of a run that is wrapped: bytes of its own, or from where to where what comes into its gap."""
+_MAX_LAYOUTS = 4
+"""Of one run: a link's URL has the same length in every message."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring physical lines that are wrapped anew, and the encoded bytes before them, which stay."""
+
+    before: bytes
+    items: list[_Item]
+    """What the lines say, encoded but not wrapped: bytes, the number of a replacement, or the end of a logical line."""
+    gap: int
+    """The number of the only replacement between bytes of one logical line, or -1 where it is not so simple."""
+    layouts: dict[int, list[_Piece]] = field(default_factory=dict)
+    """How a run with such a gap is wrapped, by the length of what comes into it, where nothing of that is escaped."""
+
+
+def _take_apart(
+    lines: Sequence[_Line], starts: Sequence[int], spans: Sequence[Span], numbers: Sequence[int]
+) -> list[_Item]:
+    """Return what the physical *lines* say, whose decoded content starts at *starts*, the spans *numbers* cut out."""
+    places = _Places(lines, starts)
+    items: list[_Item] = []
+    where = 0  # the physical line, and the place in it, up to which everything is taken
+    column = 0
+
+    def take_to(line: int, stop: int) -> None:
+        nonlocal where, column
+        while where < line:
+            add(lines[where].content[column:])
+            if not lines[where].soft:
+                items.append(lines[where])
+            where, column = where + 1, 0
+        add(lines[where].content[column:stop])
+        column = stop
+
+    def add(content: bytes) -> None:
+        if items and isinstance(items[-1], bytes):
+            items[-1] += content
+        else:
+            items.append(content)
+
+    for number in numbers:
+        start, end = spans[number]
+        take_to(*places.find(start))
+        items.append(number)
+        where, column = places.find(end)
+    take_to(len(lines) - 1, len(lines[-1].content))
+    items.append(lines[-1])
+    return items
+
+
+class _Lines:
+    """The placement of spans in quoted-printable."""
+
+    def __init__(self, runs: Sequence[_Run], rest: bytes, style: _Style) -> None:
+        self._runs = runs
+        self._rest = rest
+        self._style = style
+
+    def fill(self, replacements: Sequence[bytes]) -> bytes:
+        """Return the encoded bytes with *replacements* in their places, wrapped as the original is."""
+        style = self._style
+        out: list[bytes] = []
+        for run in self._runs:
+            out.append(run.before)
+            if run.gap < 0 or not _is_plain(new := replacements[run.gap]):
+                out += _wrapped(style, run.items, replacements)
+                continue
+            layout = run.layouts.get(len(new))
+            if layout is None:
+                layout = _lay_out(style, run.items, len(new))
+                if len(run.layouts) < _MAX_LAYOUTS:
+                    run.layouts[len(new)] = layout
+            out += [piece if isinstance(piece, bytes) else new[piece[0] : piece[1]] for piece in layout]
+        out.append(self._rest)
+        return b"".join(out)
+
+
+def _wrapped(style: _Style, items: Sequence[_Item], replacements: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the encoded bytes of a run."""
+    content: list[bytes] = []
+    for item in items:
+        if isinstance(item, bytes):
+            content.append(item)
+        elif isinstance(item, int):
+            first, *more = replacements[item].replace(b"\r\n", b"\n").split(b"\n")
+            content.append(style.encode(first))
+            for text in more:
+                yield style.wrap(_guard_space(b"".join(content), style), style.eol, soft=False)
+                content = [style.encode(text)]
+        else:
+            text = b"".join(content)
+            yield style.wrap(text if item.soft else _guard_space(text, style), item.tail, soft=item.soft)
+            content = []
+
+
+def _lay_out(style: _Style, items: Sequence[_Item], length: int) -> list[_Piece]:
+    """Return how a run with one gap is wrapped when *length* plain bytes come into it, whatever they are."""
+    before, _, after, end = items
+    assert isinstance(before, bytes)
+    assert isinstance(after, bytes)
+    assert isinstance(end, _Line)
+    content = before + b"x" * length + after
+    content = content if end.soft else _guard_space(content, style)
+    gap, behind = len(before), len(before) + length
+    pieces: list[_Piece] = []
+    at = 0
+    for stop in (*style.breaks(content, soft=end.soft), len(content)):
+        if at < gap:
+            pieces.append(content[at : min(stop, gap)])
+        if stop > gap and at < behind:
+            pieces.append((max(at, gap) - gap, min(stop, behind) - gap))
+        if stop > behind:
+            pieces.append(content[max(at, behind) : stop])
+        pieces.append(b"=" + style.eol)
+        at = stop
+    pieces[-1] = end.tail
+    return pieces
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether quoted-printable spells *data* as it is, as it does our URLs."""
+    return not data.translate(None, _PLAIN)
+
+
+def _guard_space(content: bytes, style: _Style) -> bytes:
+    """Encode white space that an edit has left at the end of a line, where it would be taken for padding."""
+    if not content.endswith((b" ", b"\t")):
+        return content
+    return content[:-1] + style.encode(content[-1:])
+
+
+class _Places:
+    """Finds decoded offsets in neighbouring physical lines; each line is looked at once, however long it is."""
+
+    def __init__(self, lines: Sequence[_Line], starts: Sequence[int]) -> None:
+        self._lines = lines
+        self._starts = starts
+        self._escapes: dict[int, list[int]] = {}
+        """Of the lines looked at, what offset in the decoded line each escape is for."""
+
+    def find(self, offset: int) -> tuple[int, int]:
+        """Return the line of decoded *offset*, and its place in the line's content.
+
+        TransferError if the offset is between the CR and the LF of a line break, which no edit has business with.
+        """
+        number = max(0, bisect_right(self._starts, offset) - 1)
+        line = self._lines[number]
+        escapes = self._escapes.get(number)
+        if escapes is None:
+            escapes = [match.start() - 2 * count for count, match in enumerate(_ESCAPE.finditer(line.content))]
+            self._escapes[number] = escapes
+        wanted = offset - self._starts[number]
+        place = wanted + 2 * bisect_left(escapes, wanted)
+        if place > len(line.content):
+            raise TransferError("edit-inside-line-break")
+        return number, place
+
+
+def encode_quoted_printable(data: bytes, eol: bytes) -> bytes:
+    """Return *data*, whose lines end in CRLF or LF, as quoted-printable; its line breaks stay as they are."""
+    style = _Style(ENCODED_LINE, eol, lower=False)
+    out: list[bytes] = []
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines):
+        tail = b"" if number == len(lines) - 1 else b"\n"
+        if tail and line.endswith(b"\r"):
+            line, tail = line[:-1], b"\r\n"
+        out.append(style.wrap(style.encode(line), tail, soft=False))
+    return b"".join(out)
