@@ -36,25 +36,19 @@ def count_event(
     rollup: Rollup, at_us: int, measure: str, cohort: Cohort | None, *, recipient: str = "", n: int = 1
 ) -> None:
     """Count something that happened at *at_us*, once in each dimension it belongs to."""
-    _count(rollup, "event", at_us, measure, cohort, domain_of(recipient), n)
+    rollup.mail[event_key(at_us, measure, cohort, recipient)] += n
 
 
 def count_cohort(
     rollup: Rollup, measure: str, cohort: Cohort, *, recipient_domain: str | None = "", n: int = 1
 ) -> None:
     """Count what has become of mail accepted in the cohort's hour."""
-    _count(rollup, "cohort", cohort.at_us, measure, cohort, recipient_domain or "", n)
+    rollup.mail[_key("cohort", cohort.at_us, measure, cohort, recipient_domain or "")] += n
 
 
 def event_key(at_us: int, measure: str, cohort: Cohort | None, recipient: str = "") -> MailKey:
     """Return under what :func:`count_event` counts: for who counts many at once (:attr:`Rollup.counted`)."""
     return _key("event", at_us, measure, cohort, domain_of(recipient) if recipient else "")
-
-
-def _count(
-    rollup: Rollup, basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient_domain: str, n: int
-) -> None:
-    rollup.mail[_key(basis, at_us, measure, cohort, recipient_domain)] += n
 
 
 def _key(basis: str, at_us: int, measure: str, cohort: Cohort | None, recipient_domain: str) -> MailKey:

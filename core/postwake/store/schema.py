@@ -259,8 +259,9 @@ def m001_first(db: Database) -> None:
 def m002_readers_by_recipient_domain(db: Database) -> None:
     """``engagement.domain``: who opened and clicked is counted by recipient domain, too; what is there is counted now.
 
-    And an index for the question who unsubscribed when; and replies are told apart by provider, who had all been
-    taken for the first that said the same.
+    So is, in every dimension, whose reader may have been a person (``opened_possible``, ``clicked_possible``): the first
+    schema's rollups have no such count. Then an index for the question who unsubscribed when; and replies are told apart
+    by provider, who had all been taken for the first that said the same.
     """
     execute = db.conn.execute
     # What a migration does stays as it is, whatever becomes of the code: nothing is called from here.
@@ -279,30 +280,47 @@ def m002_readers_by_recipient_domain(db: Database) -> None:
         " WHERE delivery.message = engagement.message AND (recipient_idx = 0 OR idx = recipient_idx)"
         " HAVING min(domain_of(recipient)) = max(domain_of(recipient)))"
     )
-    any_click = "clicks_human + clicks_machine + clicks_unknown > 0"
     facts = {
         "opened_human": "opens_human + clicks_human > 0",
         "opened_possible": "opens_human + opens_unknown + clicks_human + clicks_unknown > 0",
-        "opened_any": f"opens_human + opens_machine + opens_unknown > 0 OR {any_click}",
+        "opened_any": "opens_human + opens_machine + opens_unknown + clicks_human + clicks_machine + clicks_unknown > 0",
         "clicked_human": "clicks_human > 0",
         "clicked_possible": "clicks_human + clicks_unknown > 0",
-        "clicked_any": any_click,
+        "clicked_any": "clicks_human + clicks_machine + clicks_unknown > 0",
         "unsubscribed": "unsubscribed_us IS NOT NULL",
         "complained": "complained_us IS NOT NULL",
     }
-    for span, start in (
-        ("hour", f"message.at_us - (message.at_us % {HOUR_US} + {HOUR_US}) % {HOUR_US}"),
-        ("day", f"message.at_us - (message.at_us % {DAY_US} + {DAY_US}) % {DAY_US}"),
-        ("all", "0"),
-    ):
-        for measure, fact in facts.items():
+    execute(
+        f"CREATE TEMP TABLE readers AS SELECT message.at_us - (message.at_us % {HOUR_US} + {HOUR_US}) % {HOUR_US} AS hour_us,"
+        f" direction = {Direction.INBOUND:d} AS inbound, message.domain AS sender_domain, tag, engagement.domain AS recipient_domain,"
+        f" {', '.join(f'sum({fact}) AS {measure}' for measure, fact in facts.items())}"
+        " FROM engagement JOIN message ON message.id = engagement.message GROUP BY 1, 2, 3, 4, 5"
+    )
+    starts = {"hour": "hour_us", "day": f"hour_us - (hour_us % {DAY_US} + {DAY_US}) % {DAY_US}", "all": "0"}
+
+    def count(measure: str, n: str, dimension: str, key: str, where: str) -> None:
+        for span, start in starts.items():
             execute(
                 "INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n)"
-                f" SELECT 'cohort', '{span}', 'recipient_domain', {start}, engagement.domain, '{measure}', count(*)"
-                " FROM engagement JOIN message ON message.id = engagement.message"
-                f" WHERE engagement.domain IS NOT NULL AND direction <> {Direction.INBOUND:d} AND ({fact})"
-                " GROUP BY 4, 5"
+                f" SELECT 'cohort', '{span}', '{dimension}', {start}, {key}, '{measure}', sum({n}) FROM readers"
+                f" WHERE {where} GROUP BY 4, 5 HAVING sum({n}) > 0 ON CONFLICT DO UPDATE SET n = n + excluded.n"
             )
+
+    for kind in ("opened", "clicked"):
+        # Of mail that was purged only rollups are left: of its readers who may have been people, those who were.
+        execute(
+            "INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n)"
+            f" SELECT basis, span, dimension, start_us, key, '{kind}_possible', n FROM rollup"
+            f" WHERE basis = 'cohort' AND measure = '{kind}_human'"
+        )
+        measure, more = f"{kind}_possible", f"{kind}_possible - {kind}_human"
+        count(measure, more, "inbound", "''", "inbound")
+        count(measure, more, "all", "''", "NOT inbound")
+        count(measure, more, "sender_domain", "sender_domain", "NOT inbound AND sender_domain <> ''")
+        count(measure, more, "tag", "tag", "NOT inbound AND tag <> ''")
+    for measure in facts:
+        count(measure, measure, "recipient_domain", "recipient_domain", "NOT inbound AND recipient_domain IS NOT NULL")
+    execute("DROP TABLE readers")
 
 
 @migrations()
