@@ -36,6 +36,9 @@ CACHE_KIB = 8000
 FLUSH_BYTES = 512 * 1024
 """Rows made from as much of the log wait in memory, and at the end of a transaction that somebody waits for."""
 
+CHECKPOINT_BYTES = 1 << 20
+"""After as much of the log, some 4 MB of the write-ahead log, that is moved into the file, while others may write."""
+
 _BACKFILL = "backfill:"
 _FOLLOWED = "followed:"
 
@@ -95,6 +98,7 @@ class Ingester:
         self._lock: WriteLock | None = None
         self._identity: tuple[int, int] | None = None
         self._dirty = False
+        self._unchecked_bytes = 0
         self._states: dict[str, str | None] = {}
         """What the cursors said when this process last read or wrote them."""
         self._unsure = False
@@ -149,7 +153,7 @@ class Ingester:
         written then, so go on from :meth:`cursor`.
         """
         started = time.perf_counter()
-        blocks = records_read = unwritten = 0
+        blocks = records_read = unwritten = size_bytes = 0
         newest = self.stats.last_line_us
         moved: dict[str, str] = {}
         complete = True
@@ -170,6 +174,7 @@ class Ingester:
                         self._correlator.feed(self._not_backfilled(transaction, records, chunk))
                         self._move(transaction, moved, chunk, last_us)
                     unwritten += len(chunk.data)
+                    size_bytes += len(chunk.data)
                     if unwritten >= FLUSH_BYTES:
                         self._correlator.flush()
                         unwritten = 0
@@ -194,6 +199,9 @@ class Ingester:
         self.stats.commit_s += time.perf_counter() - started
         self.stats.last_line_us = newest
         self._dirty = True
+        self._unchecked_bytes += size_bytes
+        if self._unchecked_bytes >= CHECKPOINT_BYTES:
+            self.idle()
         return complete
 
     def idle(self) -> None:
@@ -201,6 +209,7 @@ class Ingester:
         if self._dirty and self._transactions is not None:
             self._transactions.checkpoint("PASSIVE")
             self._dirty = False
+            self._unchecked_bytes = 0
 
     def close(self) -> None:
         """Close the store."""
@@ -300,6 +309,7 @@ class Ingester:
         if self._transactions is None:
             connection = open_writer(self._path, busy_timeout_ms=self._busy_timeout_ms, synchronous=self._synchronous)
             connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # at a commit it would be done with the lock held
             if self._on_statement is not None:
                 connection.set_trace_callback(self._on_statement)
             self._lock = WriteLock(self._path, self.stats.lock)
