@@ -13,6 +13,9 @@ help: ## Say what there is
 APT := gcc python3-dev python3-venv libmilter-dev postfix
 APT_TEST := $(APT) opendkim opendkim-tools miltertest pflogsumm nginx-light systemd-journal-remote prometheus mandoc man-db
 
+# Half of the time goes by in waiting for an MTA. A file's tests stay together: they share a Postfix.
+PARALLEL := --numprocesses 3 --dist loadfile
+
 apt:
 	@sh contrib/install-packages.sh $(APT)
 
@@ -27,7 +30,7 @@ demo: $(VENV)/.installed ## Real mail through a private Postfix, told as one sto
 
 test: $(VENV)/.installed ## The tests, a real Postfix included
 	@sh contrib/install-packages.sh $(APT_TEST)
-	$(PY) -m pytest
+	$(PY) -m pytest $(PARALLEL)
 
 test-browser: $(VENV)/.installed ## The unsubscribe page in a real Chromium (installs it: a minute, 440 MB)
 	@sh contrib/install-packages.sh chromium chromium-driver
@@ -45,7 +48,7 @@ test-min: ## The tests without the MTAs, with the oldest dependencies we say we 
 	@sh contrib/install-packages.sh $(APT_TEST)
 	test -d .venv-min || python3 -m venv .venv-min
 	.venv-min/bin/pip install --quiet --disable-pip-version-check --constraint constraints-min.txt --editable '.[dev]'
-	.venv-min/bin/python -m pytest --ignore=tests/e2e
+	.venv-min/bin/python -m pytest $(PARALLEL) --ignore=tests/e2e
 
 bench: bench-milter bench-logparse bench-report bench-pixel ## All benchmarks against peers, each in one run
 

@@ -187,7 +187,7 @@ class Mta(_Section):
     )
     local_domains: list[Domain] = Field(
         default_factory=list,
-        description="Domains whose mail ends here. Local delivery agents say so by themselves.",
+        description="Domains whose mail ends here. Not looked at yet: which way mail goes is told by where it comes from.",
     )
 
 

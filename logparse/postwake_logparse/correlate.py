@@ -48,11 +48,10 @@ from postwake_logparse.record import (
 class Correlator:
     """See the module. One batch at a time: :meth:`apply` inside a transaction, :meth:`reset` when it did not commit."""
 
-    def __init__(self, outcomes: Outcomes, is_internal: Callable[[str], bool], local_domains: frozenset[str]) -> None:
-        """Take what understands replies, and what tells our own networks (by IP text) and domains."""
+    def __init__(self, outcomes: Outcomes, is_internal: Callable[[str], bool]) -> None:
+        """Take what understands replies, and what tells our own networks (by IP text)."""
         self.outcomes = outcomes
         self._is_internal = is_internal
-        self._local_domains = local_domains
         self.reset()
 
     def reset(self) -> None:

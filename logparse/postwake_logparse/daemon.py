@@ -103,7 +103,7 @@ def make_correlator(config: Config) -> Correlator:
     classifier = load_classifier(config.logparse.reply_rules)
     # The same few clients come again and again, and reading an address takes as long as reading a whole line.
     is_internal = lru_cache(maxsize=10_000)(networks.__contains__)
-    return Correlator(Outcomes(classifier), is_internal, frozenset(config.mta.local_domains))
+    return Correlator(Outcomes(classifier), is_internal)
 
 
 class _SourceErrors:

@@ -99,7 +99,7 @@ def make_store(tmp_path: Path) -> Callable[[list[Any]], Path]:
 
 def _read_log(store: Path, log: Path, lines: list[str]) -> None:
     log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    ingester = Ingester(store, Correlator(Outcomes(load_classifier(None)), lambda _: True, frozenset()))
+    ingester = Ingester(store, Correlator(Outcomes(load_classifier(None)), lambda _: True))
     follower = Follower(
         lambda cursor: FileSource(log, cursor), open_grammar("postfix"), ingester,
         timezone="UTC", now_us=lambda: LAST_DAY_US + DAY_US, name="file:test",

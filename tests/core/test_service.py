@@ -116,6 +116,7 @@ def test_watchdog_is_fed_in_time(manager: socket.socket) -> None:
         ("30000000", "1", None),
         ("30000000", str(os.getpid()), 15.0),
     ],
+    ids=["empty", "zero", "letters", "superscript", "anybody", "somebody-else", "this-process"],
 )
 def test_watchdog(
     microseconds: str, process: str | None, expected: float | None, monkeypatch: pytest.MonkeyPatch

@@ -47,7 +47,7 @@ class World:
         self.transactions = Transactions(connection, WriteLock(path))
         self._grammar = PostfixGrammar()
         self._clock = StampReader(reference_us=LATER_US, timezone="UTC")
-        self._correlator = Correlator(Outcomes(load_classifier(None)), lambda _: True, frozenset())
+        self._correlator = Correlator(Outcomes(load_classifier(None)), lambda _: True)
 
     def write(self, event: Accepted | Hit) -> None:
         """Write one event."""

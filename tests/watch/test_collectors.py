@@ -122,7 +122,7 @@ def following(store: Path, tmp_path: Path) -> Callable[[], tuple[Follower, Ask, 
     log.write_text(LINE.format("4F2A81B3C5"))
 
     def make() -> tuple[Follower, Ask, list[float]]:
-        correlator = Correlator(Outcomes(load_classifier(None)), lambda _: True, frozenset())
+        correlator = Correlator(Outcomes(load_classifier(None)), lambda _: True)
         ingester = Ingester(store, correlator)
         follower = Follower(
             lambda cursor: FileSource(log, cursor), open_grammar("postfix"), ingester,

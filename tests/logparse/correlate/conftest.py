@@ -133,7 +133,7 @@ class World:
 
     def restart(self) -> None:
         """Go on with a correlator that knows nothing but the store."""
-        self.correlator = Correlator(self._outcomes, Networks(INTERNAL).__contains__, frozenset({"local.test"}))
+        self.correlator = Correlator(self._outcomes, Networks(INTERNAL).__contains__)
 
     def records(self, text: str) -> list[Record]:
         """Read log text through the grammar; every line must be understood or named."""
@@ -364,7 +364,7 @@ class Log:
 
     def follower(self, on_statement: Callable[[str], None] | None = None, busy_timeout_ms: int = 5000) -> Follower:
         """Make what the service runs, as it is after its start."""
-        correlator = Correlator(self._outcomes, Networks(INTERNAL).__contains__, frozenset({"local.test"}))
+        correlator = Correlator(self._outcomes, Networks(INTERNAL).__contains__)
         return Follower(
             lambda cursor: FileSource(self.path, cursor, waker=PollingWaker()),
             PostfixGrammar(),

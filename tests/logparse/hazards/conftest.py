@@ -67,7 +67,7 @@ class World:
         """Start a process: everything it knows comes from the store."""
         self.ingester = Ingester(
             self.store,
-            Correlator(Outcomes(CLASSIFIER), lambda ip: ip.startswith("192.0.2."), frozenset()),
+            Correlator(Outcomes(CLASSIFIER), lambda ip: ip.startswith("192.0.2.")),
             busy_timeout_ms=1,
         )
         ingester = self.ingester

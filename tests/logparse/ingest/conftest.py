@@ -61,7 +61,7 @@ class Past:
 
     def ingester(self) -> Ingester:
         """Return a new process's ingester."""
-        correlator = Correlator(Outcomes(CLASSIFIER), lambda ip: ip.startswith("10."), frozenset())
+        correlator = Correlator(Outcomes(CLASSIFIER), lambda ip: ip.startswith("10."))
         return Ingester(self.store, correlator, busy_timeout_ms=100)
 
     def backfill(self, *paths: Path, year: int | None = 2026, on_progress: Callable[[], None] | None = None) -> Summary:
