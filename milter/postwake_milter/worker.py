@@ -26,6 +26,9 @@ log = logging.getLogger("postwake.milter")
 DRAIN_S = 10.0
 """How long a stopping worker waits for messages that are being handled."""
 
+TAKE_UP_S = 0.3
+"""For a message whose end the MTA has sent already to get into hand: on a busy machine libmilter's thread waits."""
+
 SETTLE_S = 0.1
 """For the edits and the verdict of the last message to leave through libmilter."""
 
@@ -73,6 +76,7 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
     signals.wait(alive)
     # smfi_stop() returns only after libmilter's five-second poll; the end of this process stops it as well.
     threading.Thread(target=stop, name="stop", daemon=True).start()
+    time.sleep(TAKE_UP_S)
     deadline = time.monotonic() + DRAIN_S
     while active.count and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -149,9 +149,7 @@ def test_every_line_of_an_undamaged_file_is_in_the_store_once(make_world: Callab
             before = self.world.stored()
             other = self.world.ingester.__class__(
                 self.world.store,
-                self.world.ingester._correlator.__class__(
-                    self.world.ingester._correlator.outcomes, lambda _ip: False, frozenset()
-                ),
+                self.world.ingester._correlator.__class__(self.world.ingester._correlator.outcomes, lambda _ip: False),
             )
             Backfill(files, other, timezone="UTC", sleep=lambda _s: None).run()
             other.close()
