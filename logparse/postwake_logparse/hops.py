@@ -155,10 +155,12 @@ class Hops:
             (kept.id, gone.id, EventType.ACCEPTED, EventType.RECEIVED),
         )
         before, after = dict(first.deliveries), dict(last.deliveries)
+        # An alias leads to addresses that nobody asked for; who is there by name was asked for.
+        is_alias = via.original_recipient is None and via.recipient.lower() not in after
         kept.deliveries.clear()
         for delivery in after.values():
             asked = before.get((delivery.original_recipient or delivery.recipient).lower())
-            if asked is None and via.original_recipient is None and via.state in _UNDECIDED and via in before.values():
+            if asked is None and is_alias and via.state in _UNDECIDED and via in before.values():
                 asked = via
             if asked is not None:
                 del before[asked.recipient.lower()]
