@@ -27,6 +27,7 @@ from postwake.keyfile import add_key, read_keys
 from postwake.store.connection import migrate_file, open_reader
 from postwake.tokens import Purpose, Token
 from postwake.tracking_id import make_tracking_id
+from postwake_lab.ports import free_ports
 
 MESSAGES = 2000
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -94,9 +95,7 @@ def run(directory: Path, arguments: argparse.Namespace) -> int:
     """Start the server in *directory*, measure, compare."""
     migrate_file(directory / "postwake.db")
     add_key(directory / "keys", "2026-01-01T00:00:00Z")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     (directory / "postwake.toml").write_text(
         f'[store]\npath = "{directory}/postwake.db"\nspool_dir = "{directory}/spool"\n'
         f'[tracking]\nurl = "http://127.0.0.1:{port}"\nkeys = "{directory}/keys"\n'
@@ -127,12 +126,6 @@ def run(directory: Path, arguments: argparse.Namespace) -> int:
             process.terminate()
         for _, process in peers.values():
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def await_port(port: int) -> int:
@@ -174,7 +167,7 @@ def start_peers(directory: Path) -> dict[str, tuple[int, subprocess.Popen]]:
     pip = [directory / "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "gunicorn", "flask"]
     subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
     (directory / "peer.py").write_text(_PEER)
-    naive, nginx = free_port(), free_port()
+    naive, nginx = free_ports(2)
     gunicorn = [directory / "venv/bin/gunicorn", "-k", "gthread", "--threads", "16", "--keep-alive", "60"]
     processes = {
         "naive": (

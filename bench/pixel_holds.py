@@ -1,6 +1,7 @@
 """No hit lost: many hits from many connections while others write to the same store, and things go wrong.
 
-    python bench/pixel_holds.py [--hits 100000] [--connections 64] [--trouble none|lock|kill] [--lock-seconds 30]
+    PYTHONPATH=lab python bench/pixel_holds.py [--hits 100000] [--connections 64]
+        [--trouble none|lock|kill] [--lock-seconds 30]
 
 The real server, a real client, and beside them a process that commits milter rows one at a time and one that commits
 log events 500 at a time. ``lock``: another process sits on the store's lock in the middle; ``kill``: the server is
@@ -33,6 +34,7 @@ from postwake.store.connection import WriteLock, migrate_file, open_reader, open
 from postwake.store.transaction import Transactions
 from postwake.tokens import Purpose, Token
 from postwake.tracking_id import make_tracking_id
+from postwake_lab.ports import free_ports
 
 MESSAGES = 1000
 AGENT = b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\r\n"
@@ -180,9 +182,7 @@ def hold(directory: Path, arguments: argparse.Namespace) -> int:
     store = directory / "postwake.db"
     migrate_file(store)
     add_key(directory / "keys", "2026-01-01T00:00:00Z")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     (directory / "postwake.toml").write_text(
         f'[store]\npath = "{store}"\nspool_dir = "{directory}/spool"\n'
         f'[tracking]\nurl = "http://127.0.0.1:{port}"\nkeys = "{directory}/keys"\n'

@@ -1,7 +1,7 @@
 """The pixel server's memory against the hits it has recorded: is it flat?
 
-    python bench/pixel_memory.py [--minutes 10] [--connections 64] [--every 100000]
-    python bench/pixel_memory.py --in-process [--hits 10000000] [--minutes 20] [--every 1000000]
+    PYTHONPATH=lab python bench/pixel_memory.py [--minutes 10] [--connections 64] [--every 100000]
+    PYTHONPATH=lab python bench/pixel_memory.py --in-process [--hits 10000000] [--minutes 20] [--every 1000000]
 
 No two hits are alike: 50,000 messages, readers anywhere (behind one proxy hop), 50,000 agents, a million
 destinations, so that every cache fills to its bound. The first form drives the real server with a real client for so
@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pixel import await_port, cpu_s, free_port, load
+from pixel import await_port, cpu_s, load
 from postwake.config import Config, parse
 from postwake.events import EventType, Hit
 from postwake.keyfile import add_key, read_keys
@@ -33,6 +33,7 @@ from postwake.store.connection import migrate_file, open_reader
 from postwake.store.recorder import Recorder
 from postwake.tokens import Purpose, Token
 from postwake.tracking_id import make_tracking_id
+from postwake_lab.ports import free_ports
 from postwake_pixelserver import destination, peer, privacy
 from postwake_pixelserver.live import read_live
 
@@ -106,7 +107,7 @@ def make(directory: Path, port: int) -> Path:
 
 def live(directory: Path, arguments: argparse.Namespace) -> None:
     """Drive the real server."""
-    port = free_port()
+    [port] = free_ports(1)
     config = make(directory, port)
     server = subprocess.Popen([sys.executable, "-m", "postwake_cli", "--config", str(config), "pixelserver"])
     try:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import socket
 import time
 
+# Below 32768, where Linux takes the ports of outgoing connections from: one of those took the port of a Postfix that
+# was about to start. Each process has its own hundred, so that tests beside each other don't choose the same either.
+_FIRST, _BLOCKS, _BLOCK = 10_000, 220, 100
+_next = itertools.count()
+
 
 def free_ports(count: int) -> list[int]:
-    """Return *count* loopback ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()
+    """Return *count* loopback ports that nobody has now, and that no other process of the tests chooses."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _FIRST + os.getpid() % _BLOCKS * _BLOCK + next(_next) % _BLOCK
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
 
 
 def wait_for_port(port: int, timeout_s: float = 20.0) -> None:

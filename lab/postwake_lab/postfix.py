@@ -181,5 +181,6 @@ class Postfix:
             ["/usr/sbin/postfix", "-c", str(self.config), verb], capture_output=True, text=True, check=False
         )
         if check and done.returncode:
-            raise RuntimeError(f"postfix {verb}: {done.stderr.strip()}")
+            logged = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+            raise RuntimeError(f"postfix {verb}: exit status {done.returncode}: {done.stderr}{logged}")
         return done.returncode

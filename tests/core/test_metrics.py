@@ -18,6 +18,7 @@ from postwake.metrics import new_registry, serve
 from postwake.store import hits
 from postwake.store.store_metrics import StoreCollector
 from postwake.store.transaction import Transactions
+from postwake_lab.ports import free_ports
 
 Make = Callable[..., Any]
 
@@ -83,16 +84,9 @@ def test_corrupt_store(store: Path) -> None:
     assert exposed(StoreCollector(store))["postwake_store_up"] == 0
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_listener() -> None:
     """It listens where it is told and nowhere else, says the release, and stops when told."""
-    port = free_port()
+    [port] = free_ports(1)
     stop = serve(f"127.0.0.1:{port}", new_registry("test"))
     assert stop is not None
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

@@ -22,6 +22,7 @@ from postwake.keyfile import add_key, read_keys
 from postwake.store.connection import migrate_file, open_reader
 from postwake.tokens import KeyRing, Privacy, Purpose, Token
 from postwake.tracking_id import make_tracking_id
+from postwake_lab.ports import free_ports
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 
@@ -225,13 +226,6 @@ def await_true(condition: Callable[[], object], what: str, timeout_s: float = 30
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Make servers with given options; all are killed at the end."""
@@ -241,7 +235,7 @@ def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
         directory = tmp_path_factory.mktemp("pixelserver")
         migrate_file(directory / "postwake.db")
         add_key(directory / "keys", "2026-11-22T05:30:00Z")
-        server = Server(directory, free_port(), options=options)
+        server = Server(directory, free_ports(1)[0], options=options)
         made.append(server)
         if start:
             server.start()
@@ -263,7 +257,7 @@ def server(make_server: Callable[..., Server]) -> Server:
 @pytest.fixture
 def free_port_number() -> int:
     """A port that nobody has now, such as for the metrics listener."""
-    return free_port()
+    return free_ports(1)[0]
 
 
 @pytest.fixture(scope="session", name="await_true")

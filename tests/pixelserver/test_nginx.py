@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -15,18 +14,12 @@ from pathlib import Path
 import pytest
 
 from postwake.tokens import Purpose
+from postwake_lab.ports import free_ports
 
 SHIPPED = Path(__file__).parents[2] / "contrib" / "nginx" / "postwake.conf"
 pytestmark = pytest.mark.skipif(
     not (shutil.which("nginx") and shutil.which("openssl")), reason="needs nginx and openssl to be installed"
 )
-
-
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +54,7 @@ def proxied(make_server, tmp_path_factory):
         check=True,
         capture_output=True,
     )
-    plain, tls = free_port(), free_port()
+    plain, tls = free_ports(2)
     text = SHIPPED.read_text(encoding="utf-8")
     for shipped, ours in (
         ("listen 80;", f"listen 127.0.0.1:{plain};"),
