@@ -33,11 +33,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import crawleruseragents  # type: ignore[import-untyped]
-
 from postwake.errors import ConfigError
 from postwake.events import Who
 from postwake_pixelserver import peer
+from postwake_pixelserver.crawlers import is_crawler
 
 Kind = Literal["open", "click"]
 T = TypeVar("T")
@@ -128,7 +127,7 @@ class Rules:
         for rule in self.agents:
             if kind in rule.kinds and rule.pattern.search(agent):
                 return rule.verdict
-        if agent and crawleruseragents.is_crawler(agent):
+        if is_crawler(agent):
             return CRAWLER
         return None
 
