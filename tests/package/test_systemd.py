@@ -203,6 +203,24 @@ def test_maintenance(beside: Any) -> None:
     assert re.search(r"Overall exposure level for \S+: [0-4]\.\d (?:OK|SAFE)", level)
 
 
+def test_mailed_report(beside: Any) -> None:
+    """The unit mails the report through Postfix's sendmail(1), confined as it is; with nobody to mail to it fails."""
+    assert beside.try_run("systemctl start postwake-report").returncode == 1
+    assert "report.to" in beside.run("journalctl --no-pager -o cat -u postwake-report")
+    with configured(beside, r's/^# to = .*/to = ["boss@accept.test"]/'):
+        beside.run("systemctl start postwake-report")
+        beside.wait_for("grep -lq '^To: boss@accept.test' /srv/sink/*")
+    [report] = [mail for mail in beside.received() if "\nTo: boss@accept.test" in mail]
+    assert "\nAuto-Submitted: auto-generated" in report
+    assert "Content-Type: text/html" in report
+    assert "X-Postwake-ID" not in report
+    level = beside.run("systemd-analyze security --no-pager postwake-report.service")
+    assert re.search(r"Overall exposure level for \S+: [0-4]\.\d (?:OK|SAFE)", level)
+    beside.run("systemctl enable --quiet --now postwake-report.timer")
+    assert "postwake-report.timer" in beside.run("systemctl list-timers --no-legend")
+    beside.run("systemctl disable --quiet --now postwake-report.timer")
+
+
 def test_after_a_power_cut(beside: Any) -> None:
     """Booted again everything runs, the milter before Postfix, so that the first mail is tracked."""
     beside.reboot()
