@@ -19,6 +19,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from postwake.durable import sync_directory
 from postwake.errors import CannotCreateError, ConfigError
 from postwake.tokens import KeyRing
 
@@ -102,18 +103,10 @@ def add_key(path: Path, created: str) -> int:
                     os.fchown(out.fileno(), info.st_uid, info.st_gid)
                 os.fsync(out.fileno())
             Path(name).replace(path)
-            _sync_directory(path.parent)  # before the first token is signed with it
+            sync_directory(path.parent)  # before the first token is signed with it
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise CannotCreateError(f"{path}: cannot write the signing keys: {error.strerror}") from None
     return new_id
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

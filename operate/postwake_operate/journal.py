@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from postwake.durable import sync_directory
 from postwake.errors import CannotCreateError, DataError
 
 
@@ -67,11 +68,7 @@ def write_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
             )
             os.fsync(out.fileno())
         Path(name).replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

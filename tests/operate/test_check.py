@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -280,21 +279,15 @@ def test_store_corrupt(it: Any) -> None:
     assert found["spool"][0] == "ok"
 
 
-def test_disk_full(it: Any, beside: Make) -> None:
+def test_disk_full(it: Any, beside: Make, make_disk: Callable[..., Path]) -> None:
     """Little room beside the store, on a real small disk."""
-    disk = it.directory / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("a small tmpfs cannot be mounted here")
-    try:
-        shutil.copy(it.store, disk / "postwake.db")
-        it.config.write_text(it.config.read_text().replace(str(it.store), str(disk / "postwake.db")))
-        status, found, advice = it.check()["disk"]
-        assert status == "fail"
-        assert "expected 67.1 MB or more" in found
-        assert "postwake db purge" in advice
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    disk = make_disk("2m", it.directory / "disk")
+    shutil.copy(it.store, disk / "postwake.db")
+    it.config.write_text(it.config.read_text().replace(str(it.store), str(disk / "postwake.db")))
+    status, found, advice = it.check()["disk"]
+    assert status == "fail"
+    assert "expected 67.1 MB or more" in found
+    assert "postwake db purge" in advice
 
 
 def test_spool_waiting(it: Any) -> None:

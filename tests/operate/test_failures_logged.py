@@ -11,9 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from postwake_lab.disks import fill
 
 Make = Callable[..., Any]
 
@@ -121,31 +124,23 @@ def test_log_unreadable(it: Any) -> None:
         assert process.poll() is None
 
 
-def test_disk_full(it: Any) -> None:
+def test_disk_full(it: Any, make_disk: Callable[..., Path]) -> None:
     """The log parser waits with its log, and says so once."""
-    disk = it.directory / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("a small tmpfs cannot be mounted here")
-    try:
-        shutil.copy(it.store, disk / "postwake.db")
-        it.config.write_text(it.config.read_text().replace(str(it.store), str(disk / "postwake.db")))
-        with started(it, "logparse") as process:
-            said(process, "state=ready")
-            with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
-                while True:
-                    filler.write(bytes(4096))
-            stamp = time.strftime("%b %e %H:%M:%S")
-            lines = [
-                f"{stamp} mx postfix/qmgr[1]: {n:06X}1: from=<a@example.com>, size=1, nrcpt=1 (queue active)\n"
-                for n in range(5000)
-            ]
-            with it.postfix.log.open("a") as log:
-                log.write("".join(lines))
-            assert "disk is full" in said(process, "store=unavailable waiting=yes")
-            assert process.poll() is None
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    disk = make_disk("1m", it.directory / "disk")
+    shutil.copy(it.store, disk / "postwake.db")
+    it.config.write_text(it.config.read_text().replace(str(it.store), str(disk / "postwake.db")))
+    with started(it, "logparse") as process:
+        said(process, "state=ready")
+        fill(disk)
+        stamp = time.strftime("%b %e %H:%M:%S")
+        lines = [
+            f"{stamp} mx postfix/qmgr[1]: {n:06X}1: from=<a@example.com>, size=1, nrcpt=1 (queue active)\n"
+            for n in range(5000)
+        ]
+        with it.postfix.log.open("a") as log:
+            log.write("".join(lines))
+        assert "disk is full" in said(process, "store=unavailable waiting=yes")
+        assert process.poll() is None
 
 
 def test_clock_jumped(it: Any) -> None:

@@ -6,9 +6,8 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,35 +16,17 @@ import pytest
 from postwake.events import EventType, Who, decode
 from postwake.store.connection import migrate_file
 from postwake.tokens import Purpose
+from postwake_lab.disks import fill, mount
 
 TIMEOUT_MS = 2000
 URL = "https://bücher.example/a%2Fb/../c?x=1&amp;y=%26&z[]=2#/frag?q=ä&%zz"
 LOCATION = "https://xn--bcher-kva.example/a%2Fb/../c?x=1&amp;y=%26&z[]=2#/frag?q=%C3%A4&%zz"
 
 
-def mount(*arguments: str) -> bool:
-    """Run mount(8); return whether it worked."""
-    return subprocess.run(["mount", *arguments], capture_output=True).returncode == 0
-
-
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(make_disk: Callable[[str], Path]) -> Path:
     """A file system of four megabytes."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if os.geteuid() or not mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path)):
-        pytest.skip("a small tmpfs can only be mounted by root outside of a sandbox")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Fill *disk* to its last byte; return the file that does."""
-    ballast = disk / "ballast"
-    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return ballast
+    return make_disk("4m")
 
 
 def no_store(server) -> None:

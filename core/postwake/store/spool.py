@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from postwake.durable import sync_directory
 from postwake.errors import StoreUnavailableError
 from postwake.events import Event, decode, encode
 
@@ -132,7 +133,7 @@ class Spool:
                 # Between making and locking, whoever replays may have found it empty and taken it away.
                 ours = os.fstat(descriptor).st_nlink > 0
                 if ours:
-                    _sync_directory(self._directory)
+                    sync_directory(self._directory)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -218,11 +219,3 @@ def _keep(path: Path, lines: Sequence[bytes]) -> None:
         out.writelines(lines)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,13 @@ from postwake.store.apply import apply_event
 from postwake.store.connection import migrate_file, open_reader
 from postwake.store.spool import Spool
 from postwake.store.writer import Writer, wait
-
-
-def mount(*arguments: str) -> bool:
-    """Run mount(8); return whether it worked."""
-    return subprocess.run(["mount", *arguments], capture_output=True).returncode == 0
+from postwake_lab.disks import fill, mount
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(make_disk: Callable[[str], Path]) -> Path:
     """A file system of one megabyte."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if os.geteuid() or not mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)):
-        pytest.skip("a small tmpfs can only be mounted by root outside of a sandbox")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Fill *disk* to its last byte; return the file that does."""
-    ballast = disk / "ballast"
-    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return ballast
+    return make_disk("1m")
 
 
 def test_store_on_a_full_disk(small_disk: Path, accepted: Callable[..., Accepted]) -> None:
@@ -106,23 +87,17 @@ while True:
     assert file.read_bytes().endswith(b"\n")
 
 
-def test_a_read_only_directory(tmp_path: Path, accepted: Callable[..., Any]) -> None:
+def test_a_read_only_directory(make_disk: Callable[[str], Path], accepted: Callable[..., Any]) -> None:
     """On a file system that has become read-only the store and the spool say so."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() or not mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)):
-        pytest.skip("a file system can only be mounted read-only by root outside of a sandbox")
-    try:
-        path = disk / "postwake.db"
-        migrate_file(path)
-        assert mount("-o", "remount,ro", str(disk))
-        writer = Writer(path)
-        with pytest.raises(StoreUnavailableError, match=r"readonly|unable to open"):
-            wait(writer.submit(lambda transaction: apply_event(transaction, accepted())), 20)
-        with pytest.raises(StoreUnavailableError, match="Read-only file system"):
-            Spool(disk / "spool", "test").append([accepted()])
-        assert mount("-o", "remount,rw", str(disk))
+    disk = make_disk("4m")
+    path = disk / "postwake.db"
+    migrate_file(path)
+    assert mount("-o", "remount,ro", str(disk))
+    writer = Writer(path)
+    with pytest.raises(StoreUnavailableError, match=r"readonly|unable to open"):
         wait(writer.submit(lambda transaction: apply_event(transaction, accepted())), 20)
-        writer.close()
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    with pytest.raises(StoreUnavailableError, match="Read-only file system"):
+        Spool(disk / "spool", "test").append([accepted()])
+    assert mount("-o", "remount,rw", str(disk))
+    wait(writer.submit(lambda transaction: apply_event(transaction, accepted())), 20)
+    writer.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import sqlite3
 import subprocess
@@ -206,31 +205,23 @@ def test_killed_in_the_middle(old_store: Callable[[], Path]) -> None:
 
 @pytest.mark.parametrize("keep_old", [True, False], ids=["copied first", "not copied"])
 def test_a_full_disk(
-    keep_old: bool, old_store: Callable[[], Path], next_release: Callable[..., None], tmp_path: Path
+    keep_old: bool, old_store: Callable[[], Path], next_release: Callable[..., None], make_disk: Callable[[str], Path]
 ) -> None:
     """No room for the copy, or for the migration itself: said, and the old store is as it was."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
     source = old_store()
-    size = source.stat().st_size + 200_000
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small tmpfs can only be mounted by root outside of a sandbox")
-    try:
-        path = disk / "postwake.db"
-        with closing(sqlite3.connect(source)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        path.write_bytes(source.read_bytes())
-        before = dumped(path)
-        next_release("ALTER TABLE message ADD COLUMN later BLOB", "UPDATE message SET later = zeroblob(2000000)")
-        expected = (CannotCreateError, "bytes free on its disk") if keep_old else (StoreUnavailableError, "full")
-        with pytest.raises(expected[0], match=expected[1]):
-            migrate(path, keep_old=keep_old)
-        assert dumped(path) == before
-        assert check_integrity(path) == []
-        assert list(disk.glob("*schema*")) == []
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    disk = make_disk(str(source.stat().st_size + 200_000))
+    path = disk / "postwake.db"
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(source.read_bytes())
+    before = dumped(path)
+    next_release("ALTER TABLE message ADD COLUMN later BLOB", "UPDATE message SET later = zeroblob(2000000)")
+    expected = (CannotCreateError, "bytes free on its disk") if keep_old else (StoreUnavailableError, "full")
+    with pytest.raises(expected[0], match=expected[1]):
+        migrate(path, keep_old=keep_old)
+    assert dumped(path) == before
+    assert check_integrity(path) == []
+    assert list(disk.glob("*schema*")) == []
 
 
 @pytest.mark.parametrize("difference", [-1, 1], ids=["older", "newer"])

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +11,15 @@ import pytest
 
 from postwake.errors import StoreUnavailableError
 from postwake.store.connection import open_writer
+from postwake_lab.disks import fill
 
 Make = Callable[..., Any]
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
+def small_disk(make_disk: Callable[[str], Path]) -> Path:
     """A file system of a megabyte."""
-    if os.geteuid():
-        pytest.skip("needs root to mount a file system")
-    path = Path(tempfile.mkdtemp(prefix="postwake-test-"))
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(path)], capture_output=True, check=False
-    )
-    if done.returncode:
-        path.rmdir()
-        pytest.skip("cannot mount a file system here")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def fill(path: Path) -> None:
-    """Write until the disk is full."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+    return make_disk("1m")
 
 
 def follow(follower: Any) -> None:
@@ -90,8 +69,7 @@ def test_a_full_disk(
     follow(followers[0])
     log.write(busy_log[0])
     follow(followers[1])
-    filler = small_disk / "filler"
-    fill(filler)
+    filler = fill(small_disk)
     for part in busy_log[1:]:
         log.write(part)
         for _ in range(3):

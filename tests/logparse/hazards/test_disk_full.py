@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from postwake.errors import StoreUnavailableError
+from postwake_lab.disks import fill
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(make_disk: Callable[[str], Path]) -> Path:
     """A file system of two megabytes."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)], capture_output=True).returncode
-    ):
-        pytest.skip("a small tmpfs can only be mounted by root outside of a sandbox")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    return make_disk("2m")
 
 
 def test_log_waits_on_its_disk_while_the_stores_is_full(
@@ -35,10 +25,7 @@ def test_log_waits_on_its_disk_while_the_stores_is_full(
     world = make_world(tmp_path, store=small_disk / "postwake.db")
     world.write(200)
     world.run()
-    ballast = small_disk / "ballast"
-    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+    ballast = fill(small_disk)
     world.write(2000)
     for attempt in range(3):
         with pytest.raises(StoreUnavailableError, match=r"full|disk I/O"):
