@@ -15,7 +15,8 @@ from typing import NamedTuple
 import click
 
 from postwake import __version__
-from postwake.config import DEFAULT_PATH, _toml, configuration_page, sections
+from postwake.config import DEFAULT_PATH
+from postwake.config_text import configuration_page, sections, toml_value
 from postwake_cli.main import cli
 
 ROOT = Path(__file__).parents[1]
@@ -224,7 +225,8 @@ def toml_page() -> str:
         title = '[domains."example.com"]' if name == "domains" else f"[{name}]"
         lines += [f".SS {roff(title)}", *_paragraphs(description.split("\n\n"))]
         lines += _tagged(
-            (f"{key} = {_toml(default) if default is not None else '(unset)'}", text) for key, default, text in keys
+            (f"{key} = {toml_value(default) if default is not None else '(unset)'}", text)
+            for key, default, text in keys
         )
     lines += [".SH FILES", *_tagged(FILES), *_see_also([("postwake", 1), ("postwake-config", 1)])]
     return "\n".join(lines) + "\n"

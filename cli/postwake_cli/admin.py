@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from postwake import config as configuration
+from postwake.config_text import example
 from postwake.errors import CannotCreateError
 from postwake.keyfile import add_key
 from postwake.settings import load_settings
@@ -24,7 +25,7 @@ def config() -> None:
 @config.command("example")
 def config_example() -> None:
     """Print a commented configuration with every key at its default."""
-    click.echo(configuration.example())
+    click.echo(example())
 
 
 @config.command("check")

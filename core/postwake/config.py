@@ -1,105 +1,36 @@
 """The configuration: one TOML file, typed, each key documented with its default here and nowhere else.
 
-``postwake config example`` prints what :func:`example` makes of these classes; docs/configuration.md is made
+``postwake config example`` prints what :mod:`postwake.config_text` makes of these classes; docs/configuration.md is made
 from the same. Every problem in a file is found at once and reported with file, key, value and expectation.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from postwake.config_values import (
+    Domain,
+    Listener,
+    MailAddress,
+    Mode,
+    Network,
+    OptionalListener,
+    OptionalMailAddress,
+    PrivacyName,
+    TrackingUrl,
+)
 from postwake.errors import ConfigError
 from postwake.tokens import Privacy
 
 DEFAULT_PATH = Path("/etc/postwake/postwake.toml")
 MAX_DAYS = 36_500
 """A century: longer is a typing mistake, and would not fit into 64 bits of microseconds."""
-
-
-_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9._~%:@\[\]-]+(/[A-Za-z0-9._~%/+-]*)?\Z", re.IGNORECASE)
-
-
-def _network(text: str) -> str:
-    ipaddress.ip_network(text)
-    return text
-
-
-def _domain(text: str) -> str:
-    if not text or "@" in text or "/" in text or text != text.strip() or text.startswith("."):
-        raise ValueError("expected a domain such as example.com, without @")
-    return text.lower()
-
-
-def _tracking_url(text: str) -> str:
-    if not text:
-        return text
-    expected = "expected https://HOST or https://HOST/PREFIX, in ASCII (an international name as xn--…)"
-    # What stands here is copied into the HTML and the header fields of other people's mail.
-    if not _PLAIN_URL.match(text):
-        raise ValueError(expected)
-    parts = urlsplit(text)
-    try:
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
-        usable = False
-    if not usable or parts.username is not None or parts.password is not None:
-        raise ValueError(expected)
-    return text.rstrip("/")
-
-
-def _listener(text: str) -> str:
-    if text.startswith("unix:"):
-        if not text.removeprefix("unix:").startswith("/"):
-            raise ValueError("expected unix:/ABSOLUTE/PATH")
-        return text
-    parse_listener(text)
-    return text
-
-
-def _tcp_listener(text: str) -> str:
-    parse_listener(text)
-    return text
-
-
-def parse_listener(text: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; ValueError says what was expected."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError("expected HOST:PORT, such as 127.0.0.1:8025")
-    return host.strip("[]"), int(port)
-
-
-def _mode(text: str) -> str:
-    if not (3 <= len(text) <= 4) or any(c not in "01234567" for c in text):
-        raise ValueError('expected an octal mode such as "0660"')
-    return text
-
-
-def _mail_address(text: str) -> str:
-    # It becomes an argument of sendmail(1) and a header field.
-    if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", text) or text.startswith("-"):
-        raise ValueError("expected an address such as you@example.com, in ASCII")
-    return text
-
-
-Network = Annotated[str, AfterValidator(_network)]
-Domain = Annotated[str, AfterValidator(_domain)]
-TrackingUrl = Annotated[str, AfterValidator(_tracking_url)]
-Listener = Annotated[str, AfterValidator(_listener)]
-OptionalListener = Annotated[str, AfterValidator(lambda text: text and _tcp_listener(text))]
-MailAddress = Annotated[str, AfterValidator(_mail_address)]
-OptionalMailAddress = Annotated[str, AfterValidator(lambda text: text and _mail_address(text))]
-Mode = Annotated[str, AfterValidator(_mode)]
-PrivacyName = Literal["full", "pseudonymous", "anonymous", "off"]
 
 
 class _Section(BaseModel):
@@ -448,61 +379,3 @@ def _problem(origin: str, item: dict[str, Any]) -> str:
         return f"{origin}: {key}: unknown key; `postwake config example` lists those there are"
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{origin}: {key} = {json.dumps(item['input'], default=str)}: {message[0].lower()}{message[1:]}"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)
-    return json.dumps(value if isinstance(value, list) else str(value), ensure_ascii=False)
-
-
-def _default(field: FieldInfo) -> Any:
-    return field.get_default(call_default_factory=True)
-
-
-def sections() -> list[tuple[str, str, list[tuple[str, Any, str]]]]:
-    """Return each section's name, description and keys (name, default, description), in order."""
-    found = []
-    for name, field in Config.model_fields.items():
-        model: Any = DomainOverride if name == "domains" else field.annotation
-        keys = [(key, _default(item), item.description or "") for key, item in model.model_fields.items()]
-        found.append((name, str(model.__doc__), keys))
-    return found
-
-
-def example() -> str:
-    """Return a commented file with every key at its default, commented out where the default holds anyway."""
-    lines = ["# Postwake: every key with its default. Uncomment what you change. man postwake.toml", ""]
-    for name, description, keys in sections():
-        lines.append(f"# {description}")
-        if name == "domains":
-            lines += ['# [domains."news.example.com"]', '# url = "https://track.news.example.com"', ""]
-            continue
-        lines.append(f"[{name}]")
-        for key, default, text in keys:
-            lines.append(f"# {text}")
-            lines.append(f"# {key} = {_toml(default)}" if default is not None else f'# {key} = "…"  (unset)')
-        lines.append("")
-    return "\n".join(lines)
-
-
-def configuration_page() -> str:
-    """Return docs/configuration.md: every key with its default and what it is for."""
-    lines = [
-        "# Configuration",
-        "",
-        "One TOML file, `/etc/postwake/postwake.toml` or `--config`. `postwake config example` prints it with every default;",
-        "`postwake config check` says everything that is wrong with yours. This page is made from the code (`make docs`).",
-        "",
-    ]
-    for name, description, keys in sections():
-        title = '[domains."example.com"]' if name == "domains" else f"[{name}]"
-        lines += [f"## `{title}`", "", description, "", "| key | default | |", "| --- | --- | --- |"]
-        lines += [
-            f"| `{key}` | {'' if default is None else f'`{_toml(default)}`'} | {text.replace('|', chr(92) + '|')} |"
-            for key, default, text in keys
-        ]
-        lines.append("")
-    return "\n".join(lines)

@@ -23,7 +23,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from postwake import __version__
-from postwake.config import parse_listener
+from postwake.config_values import parse_listener
 from postwake.errors import UnavailableError
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from postwake.config import Config, parse_listener
+from postwake.config import Config
+from postwake.config_values import parse_listener
 from postwake_operate.finding import Finding, fail, ok, skip, warn
 
 PATIENCE_S = 5.0

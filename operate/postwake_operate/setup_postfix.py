@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import ipaddress
 import pwd
 import shutil
 import tomllib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from postwake import config as configuration
 from postwake.config import Config
+from postwake.config_text import example
 from postwake.errors import ConfigError, UnavailableError, UsageError
 from postwake_operate import milter_list
 from postwake_operate.plan import (
@@ -89,7 +91,7 @@ def filled_example(filled: dict[tuple[str, str], str]) -> str:
     filled = dict(filled)
     section = ""
     lines = []
-    for line in configuration.example().splitlines():
+    for line in example().splitlines():
         if line.startswith("["):
             section = line.strip("[]")
         key = line.removeprefix("# ").partition(" = ")[0]
@@ -119,7 +121,7 @@ def _internal_networks(postfix: Postfix) -> list[str]:
     for word in postfix.setting("mynetworks").replace(",", " ").split():
         network = word.replace("[", "").replace("]", "")
         try:
-            configuration._network(network)
+            ipaddress.ip_network(network)
         except ValueError:
             return []
         found.append(f'"{network}"')

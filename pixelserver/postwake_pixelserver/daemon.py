@@ -50,7 +50,8 @@ from granian.server.mp import MPServer
 from prometheus_client import CollectorRegistry
 
 from postwake import metrics
-from postwake.config import Config, PixelServer, parse_listener, require_tracking
+from postwake.config import Config, PixelServer, require_tracking
+from postwake.config_values import parse_listener
 from postwake.errors import ConfigError, StoreUnavailableError, UnavailableError
 from postwake.service import notify, set_up_logging, watchdog_s
 from postwake.store.connection import open_reader

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from postwake import config
+from postwake import config, config_text, config_values
 from postwake.errors import ConfigError
 from postwake.tokens import Privacy
 
@@ -145,20 +145,20 @@ def test_no_permission(tmp_path: Path) -> None:
 def test_example_is_the_defaults(tmp_path: Path) -> None:
     """The example holds as it is, and means the same with every line uncommented."""
     path = tmp_path / "postwake.toml"
-    path.write_text(config.example(), encoding="utf-8")
+    path.write_text(config_text.example(), encoding="utf-8")
     assert config.load(path) == config.Config()
-    uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )(?!.*…)(?!url = \"https://track)", "", config.example())
+    uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )(?!.*…)(?!url = \"https://track)", "", config_text.example())
     path.write_text(uncommented, encoding="utf-8")
     data = tomllib.loads(uncommented)
     assert config.load(path) == config.Config()
-    for name, _, keys in config.sections():
+    for name, _, keys in config_text.sections():
         if name != "domains":
             assert set(data[name]) == {key for key, default, _ in keys if default is not None}
 
 
 def test_every_key_is_described() -> None:
     """Each section and key says what it is for, in a sentence, on one line."""
-    for name, text, keys in config.sections():
+    for name, text, keys in config_text.sections():
         assert text.endswith("."), name
         assert "\n" not in text
         for key, _, description in keys:
@@ -196,7 +196,7 @@ def test_tracking_url_is_required_where_it_is_needed() -> None:
 )
 def test_listeners(text: str, expected: tuple[str, int]) -> None:
     """HOST:PORT and [IPV6]:PORT."""
-    assert config.parse_listener(text) == expected
+    assert config_values.parse_listener(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from postwake.config import sections
+from postwake.config_text import sections
 
 
 def test_making_them_anew_changes_nothing(make_docs: ModuleType, root: Path) -> None:

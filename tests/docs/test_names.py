@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postwake.config import sections
+from postwake.config_text import sections
 
 KEYS = {f"{name}.{key}" for name, _, keys in sections() for key, _, _ in keys}
 SECTIONS = "|".join(name for name, _, _ in sections() if name != "domains")
