@@ -81,6 +81,19 @@ def test_reload_reads_keys_and_deny_list_in_place(make_server, tmp_path) -> None
     assert server.stop() == 0
 
 
+def test_a_mistake_in_own_agents_keeps_the_links(make_server, tmp_path) -> None:
+    """``[agent]`` for ``[[agent]]`` is said at the reload, and every worker goes on with the rules it had."""
+    agents = tmp_path / "agents.toml"
+    agents.write_text("")
+    server = make_server(pixelserver={"scanner_agents": str(agents)})
+    agents.write_text("[agent]\nname = 'ours'\nwho = 'machine'\nagent = 'Ours'\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.await_log("reload=failed")
+    assert server.get(f"/c/{server.token(Purpose.CLICK, URL)}").status == 307
+    assert "Unexpected exit" not in server.log()
+    assert server.stop() == 0
+
+
 def test_revoked_key_kills_its_links(make_server) -> None:
     """Taking a key out of the file and reloading revokes what it signed, and only that."""
     server = make_server()
