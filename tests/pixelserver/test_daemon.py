@@ -6,6 +6,7 @@ import contextlib
 import grp
 import http.client
 import os
+import re
 import shlex
 import signal
 import socket
@@ -288,6 +289,31 @@ def test_a_killed_worker_is_replaced(make_server) -> None:
     await_true(lambda: _workers(server.process.pid) not in ([], children), "no new worker")
     await_true(lambda: _quiet(server), "no answer")
     server.stop()
+
+
+def test_counters_of_a_killed_worker_stay(make_server, free_port_number) -> None:
+    """A sum never goes down: Prometheus would take all that the living ever counted for news."""
+    server = make_server(pixelserver={"workers": 2}, metrics=f"127.0.0.1:{free_port_number}")
+
+    def opens() -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port_number}/metrics") as response:
+            text = response.read().decode()
+        found = re.search(r'^postwake_pixel_requests_total\{endpoint="open",outcome="good"\} (\S+)$', text, re.MULTILINE)
+        return float(found[1]) if found else -1.0
+
+    def ask(count: int) -> None:
+        for _ in range(count):
+            assert server.get(f"/o/{server.token(Purpose.OPEN)}.gif").status == 200
+
+    ask(40)
+    await_true(lambda: opens() == 40, "not all were counted")
+    before = _workers(server.process.pid)
+    os.kill(before[0], signal.SIGKILL)
+    await_true(lambda: len(set(_workers(server.process.pid)) - set(before)) == 1, "no new worker")
+    assert opens() == 40
+    ask(20)
+    await_true(lambda: opens() == 60, "what the others counted was lost")
+    assert server.stop() == 0
 
 
 def test_a_killed_parent_takes_its_workers_along(make_server) -> None:
