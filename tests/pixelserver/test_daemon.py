@@ -363,6 +363,26 @@ def test_taken_address_is_said_at_start(make_server) -> None:
     server.stop()
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        pytest.param("file", "Address already in use", id="a file that is no socket"),
+        pytest.param("x" * 108, "AF_UNIX path too long", id="longer than a socket's name may be"),
+        pytest.param("file/http.sock", "is not a directory", id="below a file"),
+    ],
+)
+def test_socket_that_cannot_be_made_is_said_at_start(make_server, tmp_path, name: str, problem: str) -> None:
+    """What granian would answer with a panic is one sentence that names the key, its value and what is wrong."""
+    from postwake.errors import UnavailableError
+    from postwake_pixelserver.daemon import serve
+
+    (tmp_path / "file").write_text("mine")
+    server = make_server(start=False, pixelserver={"listen": f"unix:{tmp_path}/{name}"})
+    with pytest.raises(UnavailableError, match=rf"pixelserver\.listen unix:.*{problem}"):
+        serve(server.config(), "test")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_bursts_are_relabeled_in_the_store(make_server) -> None:
     """A sweep becomes a machine's once it has settled, with its earlier open and the old verdicts kept."""
     from postwake.store.connection import WriteLock, open_writer
