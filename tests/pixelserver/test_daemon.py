@@ -298,7 +298,9 @@ def test_counters_of_a_killed_worker_stay(make_server, free_port_number) -> None
     def opens() -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{free_port_number}/metrics") as response:
             text = response.read().decode()
-        found = re.search(r'^postwake_pixel_requests_total\{endpoint="open",outcome="good"\} (\S+)$', text, re.MULTILINE)
+        found = re.search(
+            r'^postwake_pixel_requests_total\{endpoint="open",outcome="good"\} (\S+)$', text, re.MULTILINE
+        )
         return float(found[1]) if found else -1.0
 
     def ask(count: int) -> None:

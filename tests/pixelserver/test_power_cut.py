@@ -200,7 +200,8 @@ def test_lines_that_cannot_be_replayed_survive_a_power_cut(shim: Path, tmp_path:
     spool_dir.mkdir()
     mirror.mkdir()
     (spool_dir / "old-1-1.spool").write_text("no event\n")
-    replay = f"from pathlib import Path; from postwake.store.spool import Spool; Spool(Path({str(spool_dir)!r}), 'x').replay(print)"
+    imports = "from pathlib import Path; from postwake.store.spool import Spool"
+    replay = f"{imports}; Spool(Path({str(spool_dir)!r}), 'x').replay(print)"
     environment = {**os.environ, "LD_PRELOAD": str(shim), "SHIM_MIRROR": str(mirror)}
     subprocess.run([sys.executable, "-c", replay], env=environment, check=True)
     assert [path.name for path in spool_dir.iterdir()] == ["old-1-1.bad"]

@@ -205,7 +205,8 @@ def _apply_batch(
         raise
     except Exception as error:  # noqa: BLE001 - about these events, whatever it is: they are kept and the others go on
         if len(batch) == 1:
-            log.error("spool=refused error=%s kind=%s", error, type(batch[0][1]).__name__.lower())  # who it is about: .bad
+            # Who it is about stands in the .bad file, and in no log.
+            log.error("spool=refused error=%s kind=%s", error, type(batch[0][1]).__name__.lower())
             bad.append(batch[0][0])
             return 0
         middle = len(batch) // 2

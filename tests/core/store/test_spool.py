@@ -168,7 +168,7 @@ def test_bad_lines_are_kept(spool: Spool, tmp_path: Path) -> None:
 
 
 def test_events_that_are_refused(spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An event that cannot be applied goes into the .bad file, not into the log; those of its batch are applied once."""
+    """An event that cannot be applied goes into the .bad file, not the log; its batch's others are applied once."""
     spool.append([event(n) for n in range(20)])
     taken: list[int] = []
 
