@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 import sys
@@ -32,7 +33,8 @@ def cli(context: click.Context, config_path: Path) -> None:
     """Sent, deferred, bounced, opened, clicked: what became of the mail of your own server.
 
     Results go to standard output, everything else to standard error. Exit status 0, 1 for a "no" as answer, or one of
-    sysexits(3): 64 usage, 65 bad data, 66 no input, 69 unavailable, 73 cannot create, 75 try again, 78 configuration.
+    sysexits(3): 64 usage, 65 bad data, 66 no input, 69 unavailable, 73 cannot create, 74 cannot read or write,
+    75 try again, 78 configuration.
     """
     context.obj = config_path
 
@@ -50,8 +52,13 @@ def _run() -> None:
         cli.invoke(context)
 
 
+_LATER = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+
+
 def main() -> None:
     """Run the command; a user's mistake ends in one line and a status, never in a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no dash or no thin space shows a question mark
     try:
         _run()
     except click.UsageError as error:
@@ -71,11 +78,25 @@ def main() -> None:
         _fatal(str(error))
         sys.exit(error.exit_status)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         sys.exit(0)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _give_up_output()
+        _fatal(f"cannot write the output: {error.strerror}")
+        sys.exit(os.EX_IOERR)
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _LATER:
+            _fatal(f"the store cannot be written now: {error}; what was done so far stays, try again later")
+            sys.exit(os.EX_TEMPFAIL)
         _fatal(f"the store cannot be read: {error}")
         sys.exit(os.EX_IOERR)
+
+
+def _give_up_output() -> None:
+    """Have what is left in the buffer go nowhere: at our end it would fail once more, with a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fatal(text: str) -> None:

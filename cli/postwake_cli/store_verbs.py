@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -20,6 +21,8 @@ from postwake_cli.output import document, printable
 
 _NAME = "postwake-%Y%m%dT%H%M%SZ.db"
 _NAMES = "postwake-[0-9]*T[0-9]*Z.db"
+_UNFINISHED_S = 86_400
+"""A backup whose file was not written to for a day is not going on any more."""
 
 
 def _store(config_path: Path) -> Path:
@@ -53,9 +56,21 @@ def db_backup(config_path: Path, target: Path | None, keep: int | None) -> None:
     made = maintenance.backup(store, target)
     click.echo(f"{made.path}: {made.size_bytes} bytes, checked")
     if directory is not None and keep is not None:
-        for old in sorted(directory.glob(_NAMES))[:-keep]:
+        # This one stays in any case: if the clock was ahead once, its name is not the last.
+        others = sorted(path for path in directory.glob(_NAMES) if path != target)
+        for old in others[: max(0, len(others) + 1 - keep)]:
             old.unlink()
             click.echo(f"{old}: removed")
+        _remove_unfinished(directory)
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove what backups that were killed have left: nobody else would, and each is as large as the store."""
+    for part in directory.glob(f".{_NAMES}.*.part*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > _UNFINISHED_S:
+                part.unlink()
+                click.echo(f"{part}: removed, an unfinished backup")
 
 
 def _make_directory(path: Path) -> None:

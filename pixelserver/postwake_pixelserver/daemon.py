@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import grp
 import http.client
@@ -79,6 +80,7 @@ GC_THRESHOLD = 10_000
 READY_PATIENCE_S = 30.0
 LOOK_S = 1.0
 _PR_SET_PDEATHSIG = 1
+_DIRECTORY = "postwake-pixelserver-"
 _LOGGING = {"handlers": {}, "formatters": {}, "loggers": {"_granian": {"propagate": True}, "granian.access": {}}}
 """granian's messages go where ours go."""
 
@@ -95,8 +97,7 @@ def serve(config: Config, origin: str = "configuration") -> None:
     _check_store(config.store.path)
     listener = _Listener(config.pixelserver)
     listener.probe()
-    # For what the processes tell each other and nobody keeps: in memory, if systemd gives a directory there.
-    directory = Path(tempfile.mkdtemp(prefix="postwake-pixelserver-", dir=os.environ.get("RUNTIME_DIRECTORY")))
+    directory, lock = _make_directory()
     registry = metrics.new_registry("pixelserver")
     registry.register(Gathered(directory))
     registry.register(SpoolCollector(config.store.spool_dir, "pixelserver"))
@@ -115,6 +116,31 @@ def serve(config: Config, origin: str = "configuration") -> None:
         if stop_metrics is not None:
             stop_metrics()
         shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def _make_directory() -> tuple[Path, int]:
+    """Make the directory for what the processes tell each other and nobody keeps; return it and its lock.
+
+    In memory, if systemd gives a directory there. What a killed server left, with the key of a day's pseudonyms in it,
+    goes: whose lock is free has no owner any more.
+    """
+    base = Path(os.environ.get("RUNTIME_DIRECTORY") or tempfile.gettempdir())
+    for old in base.glob(f"{_DIRECTORY}*"):
+        with contextlib.suppress(OSError):  # somebody else's, or a living one's
+            descriptor = os.open(old, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY, dir=base))
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if directory.exists():  # else another that starts just now took it for one that was left
+            return directory, lock
+        os.close(lock)
 
 
 def make_worker(config: Config, directory: Path, log_level: str) -> Gateway:
@@ -232,6 +258,9 @@ class _Listener:
                     self.path.unlink()
                 if not self.path.parent.is_dir():
                     raise UnavailableError(f"pixelserver.listen {self.text}: {self.path.parent} is not a directory")
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    probe.bind(str(self.path))
+                self.path.unlink()
                 return
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -239,7 +268,7 @@ class _Listener:
                 probe.bind((self.host, self.port))
         except OSError as error:
             raise UnavailableError(
-                f"pixelserver.listen {self.text}: {error.strerror}: expected a free address"
+                f"pixelserver.listen {self.text}: {error.strerror or error}: expected a free address"
             ) from None
 
     def _answers(self) -> bool:

@@ -2,8 +2,8 @@
 
 Each worker writes what its registry says to a file of its own every second; the parent, which serves the listener,
 adds the files up when it is scraped. ``prometheus_client``'s own multi-process mode would have to be chosen before
-the first import and forbids custom collectors. A worker that was restarted begins at zero again, which is what
-Prometheus expects of a counter.
+the first import and forbids custom collectors. What a worker that died had counted stays in the sums: Prometheus takes
+a sum that goes down for one that began anew, and all that the other workers ever counted for news.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from prometheus_client.samples import Sample
 log = logging.getLogger("postwake.pixelserver")
 
 _SUFFIX = ".metrics"
+_Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+_COUNTS = ("counter", "histogram")
 
 
 class Publisher:
@@ -62,11 +64,13 @@ class Publisher:
 
 
 class Gathered(Collector):
-    """In the parent: the sum of what the living workers published."""
+    """In the parent: the sum of what the workers published, that of dead ones as far as it only ever grows."""
 
     def __init__(self, directory: Path) -> None:
         """Take the directory the workers publish to."""
         self._directory = directory
+        self._lock = threading.Lock()
+        self._dead: dict[str, _Samples] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: there may be no worker yet."""
@@ -74,36 +78,50 @@ class Gathered(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric, samples with the same name and labels added up."""
+        with self._lock:
+            yield from self._sum()
+
+    def _sum(self) -> list[Metric]:
         families: dict[str, Metric] = {}
-        sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+        sums: dict[str, _Samples] = {}
         for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
-            if not _alive(path):
-                continue
+            alive = _alive(path)
             try:
                 text = path.read_text(encoding="utf-8")
+                if not alive:
+                    path.unlink()
             except OSError:
                 continue  # it ended between the listing and now
             for family in text_string_to_metric_families(text):
                 families.setdefault(family.name, family)
-                samples = sums.setdefault(family.name, {})
-                for sample in family.samples:
-                    if sample.name.endswith("_created"):
-                        continue  # times cannot be added up, and help nobody here
-                    key = (sample.name, tuple(sample.labels.items()))
-                    samples[key] = samples.get(key, 0.0) + sample.value
+                if alive:
+                    _add(sums.setdefault(family.name, {}), family)
+                elif family.type in _COUNTS:
+                    _add(self._dead.setdefault(family.name, {}), family)
+        found = []
         for name, family in families.items():
             total = Metric(family.name, family.documentation, family.type)
-            total.samples = [Sample(sample, dict(labels), value) for (sample, labels), value in sums[name].items()]
-            yield total
+            samples = dict(self._dead.get(name, {}))
+            for key, value in sums.get(name, {}).items():
+                samples[key] = samples.get(key, 0.0) + value
+            total.samples = [Sample(sample, dict(labels), value) for (sample, labels), value in samples.items()]
+            found.append(total)
+        return found
+
+
+def _add(samples: _Samples, family: Metric) -> None:
+    for sample in family.samples:
+        if sample.name.endswith("_created"):
+            continue  # times cannot be added up, and help nobody here
+        key = (sample.name, tuple(sample.labels.items()))
+        samples[key] = samples.get(key, 0.0) + sample.value
 
 
 def _alive(path: Path) -> bool:
-    """Whether the process that wrote *path* lives; the figures of a dead one are removed."""
+    """Whether the process that wrote *path* lives."""
     try:
         os.kill(int(path.name.removesuffix(_SUFFIX)), 0)
     except ProcessLookupError:
-        with contextlib.suppress(OSError):
-            path.unlink()
         return False
     except (ValueError, PermissionError):
         pass

@@ -83,7 +83,8 @@ def look(connection: sqlite3.Connection, now_us: int) -> Look:
         if kind in (*_HITS, EventType.SENT) and len(groups) >= MESSAGES_A_TURN:
             break
         if kind in _HITS:
-            if at_us > now_us - SETTLE_US:
+            # A hit that seems to be of the future came while the clock was wrong: none behind it waits until then.
+            if abs(now_us - at_us) < SETTLE_US:
                 break
             if message is not None:
                 first_us, last_us = groups.get((message, recipient), (at_us, at_us))

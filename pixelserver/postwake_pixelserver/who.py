@@ -170,12 +170,16 @@ def parse_agents(text: str, origin: str) -> list[AgentRule]:
         entries = tomllib.loads(text).get("agent", [])
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin}: not TOML: {error}") from None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError(f"{origin}: agent: expected tables, each begun by a line [[agent]]")
     rules: list[AgentRule] = []
     problems: list[str] = []
     for number, entry in enumerate(entries, 1):
         where = f"{origin}: agent {number} ({entry.get('name', 'no name')})"
         try:
-            name, on = str(entry["name"]), entry.get("on")
+            name, on, agent = str(entry["name"]), entry.get("on"), entry["agent"]
+            if not isinstance(agent, str):
+                raise ValueError(f"agent = {agent!r}: expected a regular expression in quotation marks")
             if not _SLUG.fullmatch(name):
                 raise ValueError("name: expected up to 32 of a-z, 0-9 and hyphen")
             if on not in (None, "open", "click"):
@@ -183,7 +187,7 @@ def parse_agents(text: str, origin: str) -> list[AgentRule]:
             rules.append(
                 AgentRule(
                     verdict=Verdict(Who[str(entry["who"]).upper()], name),
-                    pattern=re.compile(entry["agent"], re.IGNORECASE),
+                    pattern=re.compile(agent, re.IGNORECASE),
                     kinds=frozenset([on] if on else ["open", "click"]),
                     why=str(entry.get("why", "")),
                     source=str(entry.get("source", "")),

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import re
 import select
 import subprocess
@@ -227,3 +228,25 @@ def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
         assert child.stdout.readline().startswith(b'{"type":"sent"')
         child.stdout.close()
         assert (child.wait(60), child.stderr.read()) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["config", "example"], ["token", "decode", "x"], ["classify"]], ids=lambda arguments: arguments[0]
+)
+def test_output_that_cannot_be_written(arguments: list[str]) -> None:
+    """A full disk behind standard output is said in one line, with status 74."""
+    command = [sys.executable, "-m", "postwake_cli", *arguments]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, input=b"550 no\n", stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 74
+    assert done.stderr.endswith(b"postwake: cannot write the output: No space left on device\n")
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_terminal_of_latin_letters() -> None:
+    """What its character set has no sign for is a question mark, and no traceback."""
+    command = [sys.executable, "-m", "postwake_cli", "config", "example"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b'reply_rules = "?"  (unset)' in done.stdout

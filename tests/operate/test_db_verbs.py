@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +129,46 @@ def test_backup_into_a_directory_keeps_so_many(run: Run, tmp_path: Path) -> None
     assert run("backup", "--keep", "2", str(tmp_path / "file.db"))[0] == 64
     assert run("backup", str(tmp_path / "file.db"))[0] == 0
     assert run("backup", str(tmp_path / "nowhere" / "file.db"))[0] == 73
+
+
+def test_a_backup_is_not_removed_by_those_of_a_clock_that_was_ahead(run: Run, tmp_path: Path) -> None:
+    """The one just made stays, whatever the others' names say, and as many as were asked for with it."""
+    target = tmp_path / "backups"
+    target.mkdir()
+    for year in (2096, 2097, 2098):
+        (target / f"postwake-{year}0101T000000Z.db").write_text("")
+    for _ in range(2):
+        status, out, _ = run("backup", "--keep", "3", str(target))
+        assert status == 0
+        assert Path(out.partition(":")[0]).stat().st_size > 0
+        assert len(list(target.iterdir())) == 3
+    assert run("backup", "--keep", "1", str(target))[0] == 0
+    (left,) = target.iterdir()
+    assert left.stat().st_size > 0
+    assert run("backup", "--keep", "5", str(target))[0] == 0
+    assert left.exists()
+
+
+def test_what_a_killed_backup_left_goes(run: Run, tmp_path: Path) -> None:
+    """Its unfinished copy is removed once it is a day old; a younger one may be going on."""
+    target = tmp_path / "backups"
+    target.mkdir()
+    old, young = (target / f".postwake-2023010{n}T000000Z.db.abcdefgh.part" for n in (1, 2))
+    for part in (old, young):
+        part.write_text("half")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    status, out, _ = run("backup", "--keep", "2", str(target))
+    assert (status, f"{old}: removed, an unfinished backup" in out) == (0, True)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_store_that_others_write_to_is_tried_later(run: Run, tmp_path: Path) -> None:
+    """Status 75 and what it was: it can be read, but not be written now."""
+    with closing(sqlite3.connect(tmp_path / "postwake.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        status, _, err = run("purge")
+    assert status == 75
+    assert err.startswith("postwake: the store cannot be written now: database is locked; ")
 
 
 def test_check(run: Run, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import grp
 import http.client
 import os
+import re
 import shlex
 import signal
 import socket
@@ -78,6 +79,19 @@ def test_reload_reads_keys_and_deny_list_in_place(make_server, tmp_path) -> None
     await_true(lambda: "reload=failed" in server.log(), "a bad list was not reported")
     assert (status(link), status(new_link)) == (404, 307)
     connection.close()
+    assert server.stop() == 0
+
+
+def test_a_mistake_in_own_agents_keeps_the_links(make_server, tmp_path) -> None:
+    """``[agent]`` for ``[[agent]]`` is said at the reload, and every worker goes on with the rules it had."""
+    agents = tmp_path / "agents.toml"
+    agents.write_text("")
+    server = make_server(pixelserver={"scanner_agents": str(agents)})
+    agents.write_text("[agent]\nname = 'ours'\nwho = 'machine'\nagent = 'Ours'\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.await_log("reload=failed")
+    assert server.get(f"/c/{server.token(Purpose.CLICK, URL)}").status == 307
+    assert "Unexpected exit" not in server.log()
     assert server.stop() == 0
 
 
@@ -277,6 +291,33 @@ def test_a_killed_worker_is_replaced(make_server) -> None:
     server.stop()
 
 
+def test_counters_of_a_killed_worker_stay(make_server, free_port_number) -> None:
+    """A sum never goes down: Prometheus would take all that the living ever counted for news."""
+    server = make_server(pixelserver={"workers": 2}, metrics=f"127.0.0.1:{free_port_number}")
+
+    def opens() -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port_number}/metrics") as response:
+            text = response.read().decode()
+        found = re.search(
+            r'^postwake_pixel_requests_total\{endpoint="open",outcome="good"\} (\S+)$', text, re.MULTILINE
+        )
+        return float(found[1]) if found else -1.0
+
+    def ask(count: int) -> None:
+        for _ in range(count):
+            assert server.get(f"/o/{server.token(Purpose.OPEN)}.gif").status == 200
+
+    ask(40)
+    await_true(lambda: opens() == 40, "not all were counted")
+    before = _workers(server.process.pid)
+    os.kill(before[0], signal.SIGKILL)
+    await_true(lambda: len(set(_workers(server.process.pid)) - set(before)) == 1, "no new worker")
+    assert opens() == 40
+    ask(20)
+    await_true(lambda: opens() == 60, "what the others counted was lost")
+    assert server.stop() == 0
+
+
 def test_a_killed_parent_takes_its_workers_along(make_server) -> None:
     """No orphan keeps the port."""
     server = make_server()
@@ -322,6 +363,26 @@ def test_taken_address_is_said_at_start(make_server) -> None:
     with pytest.raises(UnavailableError, match="expected a free address"):
         serve(server.config(), "test")
     server.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        pytest.param("file", "Address already in use", id="a file that is no socket"),
+        pytest.param("x" * 108, "AF_UNIX path too long", id="longer than a socket's name may be"),
+        pytest.param("file/http.sock", "is not a directory", id="below a file"),
+    ],
+)
+def test_socket_that_cannot_be_made_is_said_at_start(make_server, tmp_path, name: str, problem: str) -> None:
+    """What granian would answer with a panic is one sentence that names the key, its value and what is wrong."""
+    from postwake.errors import UnavailableError
+    from postwake_pixelserver.daemon import serve
+
+    (tmp_path / "file").write_text("mine")
+    server = make_server(start=False, pixelserver={"listen": f"unix:{tmp_path}/{name}"})
+    with pytest.raises(UnavailableError, match=rf"pixelserver\.listen unix:.*{problem}"):
+        serve(server.config(), "test")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_bursts_are_relabeled_in_the_store(make_server) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -191,3 +192,18 @@ def test_power_cut(make_server, await_true, shim: Path, tmp_path: Path) -> None:
         come_back(server, await_true)
         assert links(server) == sorted(answered), what_is_left
         assert server.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_lines_that_cannot_be_replayed_survive_a_power_cut(shim: Path, tmp_path: Path) -> None:
+    """When the spool file goes, its bad lines are on the disk, and so is the name of the file that keeps them."""
+    spool_dir, mirror = tmp_path / "spool", tmp_path / "mirror"
+    spool_dir.mkdir()
+    mirror.mkdir()
+    (spool_dir / "old-1-1.spool").write_text("no event\n")
+    imports = "from pathlib import Path; from postwake.store.spool import Spool"
+    replay = f"{imports}; Spool(Path({str(spool_dir)!r}), 'x').replay(print)"
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "SHIM_MIRROR": str(mirror)}
+    subprocess.run([sys.executable, "-c", replay], env=environment, check=True)
+    assert [path.name for path in spool_dir.iterdir()] == ["old-1-1.bad"]
+    assert (mirror / "old-1-1.bad").read_text() == "no event\n"
+    assert (mirror / "old-1-1.bad@").exists()

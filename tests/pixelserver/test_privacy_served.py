@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -44,6 +45,27 @@ def test_pseudonyms_of_two_workers(make_server, tmp_path: Path) -> None:
     assert b"OnlyThisReader" not in kept
     assert b"127.0.0.1\x00" not in kept.replace(b"listen=127.0.0.1", b"")
     assert server.stop() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_key_of_a_killed_server_goes_with_the_next_start(make_server, tmp_path: Path) -> None:
+    """``kill -9`` leaves the day's key behind; the next start removes it, and no living server's."""
+    beside = make_server(start=False)
+    beside.environment["TMPDIR"] = str(tmp_path)
+    beside.start()
+    (living,) = tmp_path.iterdir()
+    server = make_server(start=False)
+    server.environment["TMPDIR"] = str(tmp_path)
+    server.start()
+    token = server.token(Purpose.OPEN, privacy=Privacy.PSEUDONYMOUS)
+    assert server.get(f"/o/{token}.gif").status == 200
+    (key,) = tmp_path.glob("*/pseudonyms-*")
+    server.stop(signal.SIGKILL)
+    assert key.exists()
+    server.start()
+    assert not key.parent.exists()
+    assert living.is_dir()
+    assert (server.stop(), beside.stop()) == (0, 0)
     assert list(tmp_path.iterdir()) == []
 
 

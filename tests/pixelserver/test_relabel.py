@@ -88,6 +88,20 @@ def test_thread_relabels_what_has_settled(store) -> None:
         relabeler.close()
 
 
+def test_a_clock_that_was_wrong_holds_nothing_up(store) -> None:
+    """Behind a hit that seems to be of next year, what has settled is judged all the same, and so is that one."""
+    path, writer = store
+    sweep(writer, os.urandom(16), T0_US + 366 * 86_400_000_000)
+    sweep(writer, os.urandom(16), T0_US)
+    counted: list[int] = []
+    relabeler = Relabeler(writer, path, lambda: T0_US + 2 * SETTLE_US, counted.append, every_s=0.01)
+    try:
+        wait_for(lambda: sum(counted) == 8)
+    finally:
+        relabeler.close()
+    assert verdicts(path) == [Who.MACHINE] * 8
+
+
 def test_only_one_process_relabels(store) -> None:
     """Of two relabelers on one store one works; when it is gone the other takes over."""
     path, writer = store

@@ -75,6 +75,9 @@ def test_every_bad_network_line_is_named() -> None:
         "[[agent]]\nagent='a'\nwho='human'",
         "[[agent]]\nname='x'\nagent='a'\nwho='human'\non='reply'",
         "not toml",
+        "[agent]\nname='x'\nagent='a'\nwho='human'",
+        "agent = ['x']",
+        "[[agent]]\nname='x'\nagent=5\nwho='human'",
     ],
 )
 def test_bad_agent_rule_is_refused(text: str) -> None:

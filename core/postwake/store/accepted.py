@@ -125,7 +125,8 @@ def _fill_in(transaction: Transaction, event: Accepted, stub: int | None, met: i
         )
     _add_deliveries(transaction, message, event)
     transaction.execute(
-        "UPDATE event SET delivery = (SELECT id FROM delivery WHERE delivery.message = event.message AND idx = recipient_idx)"
+        "UPDATE event SET delivery = (SELECT min(id) FROM delivery WHERE delivery.message = event.message"
+        " AND idx = recipient_idx HAVING count(*) = 1)"
         " WHERE message = ? AND delivery IS NULL AND recipient_idx > 0",
         (message,),
     )

@@ -36,7 +36,7 @@ _FACTS = ("opened_human", "opened_possible", "opened_any", "clicked_human", "cli
 _FIND = f"""
 SELECT json_group_array(json_array(asked.key, message.id, message.at_us, direction, message.domain, tag,
   CASE WHEN asked.value > 0
-    THEN (SELECT id FROM delivery WHERE message = message.id AND idx = asked.value LIMIT 1) END,
+    THEN (SELECT min(id) FROM delivery WHERE message = message.id AND idx = asked.value HAVING count(*) = 1) END,
   engagement.domain,
   json(CASE WHEN engagement.message IS NULL THEN
     (SELECT json_group_array(recipient) FROM delivery

@@ -30,8 +30,9 @@ def apply_hit(transaction: Transaction, hit: Hit) -> None:
     message = find_or_make_message(transaction, hit)
     delivery = None
     if message is not None and hit.recipient:
+        # An alias may have led to several, who share the token: which of them it was is unknown.
         row = transaction.execute(
-            "SELECT id FROM delivery WHERE message = ? AND idx = ?", (message, hit.recipient)
+            "SELECT min(id) FROM delivery WHERE message = ? AND idx = ? HAVING count(*) = 1", (message, hit.recipient)
         ).fetchone()
         delivery = row and row[0]
     inserted = transaction.execute(

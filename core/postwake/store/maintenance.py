@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from postwake.errors import CannotCreateError, DataError
+from postwake.errors import CannotCreateError, DataError, UsageError
 from postwake.store import schema
 from postwake.store.connection import migrate_file, open_reader, open_writer
 
@@ -24,6 +24,9 @@ BACKUP_PAGES = 2048
 """Pages copied between two looks at the progress: 8 MiB."""
 MAX_PROBLEMS = 100
 """So many lines of an integrity check are kept: a damaged file can have millions."""
+
+
+_BESIDE = ("-wal", "-shm", "-lock")
 
 
 class Backup(NamedTuple):
@@ -54,9 +57,13 @@ def backup(store: Path, target: Path, *, progress: Callable[[int, int], None] | 
 
     The copy holds every transaction committed before this was called, is one file (no WAL beside it), mode 0600.
     *progress* is told pages left and pages in all. :class:`CannotCreateError` when it cannot be written, a full disk
-    included; :class:`DataError` when what was copied does not pass SQLite's quick check: an existing *target* stays.
+    included; :class:`DataError` when what was copied does not pass SQLite's quick check: an existing *target* stays;
+    :class:`UsageError` when *target* is one of the store's own files.
     """
     target = target.absolute()
+    if target.resolve() in [store.resolve().with_name(store.resolve().name + end) for end in ("", *_BESIDE)]:
+        # Renamed over the store, the copy would take the place of what the services are writing to.
+        raise UsageError(f"{target}: a file of the store itself: expected another one for the backup")
     with contextlib.closing(open_reader(store, older=True)) as source:
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on the source is one moment

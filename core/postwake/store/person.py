@@ -20,21 +20,25 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import idna
 
 from postwake.errors import UsageError
 from postwake.store.accepted import MERGES
 from postwake.store.connection import WriteLock, open_reader, open_writer
 from postwake.store.maintenance import checkpoint
 from postwake.store.purge import bump
-from postwake.store.transaction import SWEPT, Transactions
+from postwake.store.transaction import SWEPT, Transaction, Transactions
 
 SCAN_ROWS = 20_000
 ROWS_A_TRANSACTION = 200
 _NEVER = frozenset({"cursor", "meta", "sqlite_sequence", "_sqlite_migrations"})
 """Tables of our own workings; a cursor holds fingerprints, and changing it would make the log be read again."""
+_TWICE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 _BEFORE = r"(?:(?<![\w.+\x80-\U0010ffff-])|(?<==)|(?<=[+-])(?=[^@%\s]*=)|(?<=%3D)|(?<=%3A)|(?<=%2F)|(?<=%3C)|(?<=%2C)|(?<=%26)|(?<=%20))"
 _AFTER = r"(?![\w-]|\.\w)"
 """A longer address that begins or ends with this one is another person's. But a VERP sender puts it behind a ``+`` or
@@ -42,26 +46,20 @@ _AFTER = r"(?![\w-]|\.\w)"
 
 
 class Address:
-    """An address in all its spellings: as it is, percent-encoded, with ``=`` (VERP), JSON-escaped."""
+    """An address in all its spellings: as it is, percent-encoded, with ``=`` (VERP), JSON-escaped; its domain in both."""
 
     def __init__(self, text: str) -> None:
         """Take ``local@domain``; :class:`UsageError` if it is not one."""
         self.text = text.strip().strip("<>")
         local, at, self.domain = self.text.rpartition("@")
-        if not at or not local or not self.domain or any(char.isspace() for char in self.text):
+        unusable = any(char.isspace() or "\ud800" <= char <= "\udfff" for char in self.text)
+        if not at or not local or not self.domain or unusable:
             raise UsageError(f"{text!r}: expected an address such as ann@example.net")
         self.local = local
-        encoded, escaped = quote(self.domain, safe=""), json.dumps(self.domain)[1:-1]
         # Each spelling of the local part with what follows it, which stays.
-        spellings = (
-            (local, f"@{self.domain}"),
-            (quote(local, safe=""), f"@{self.domain}"),
-            (quote(local, safe=""), f"%40{encoded}"),
-            (local, f"%40{self.domain}"),
-            (local, f"={self.domain}"),
-            (json.dumps(local)[1:-1], f"@{escaped}"),
-        )
-        self._rest = {_lower(name + rest): rest for name, rest in spellings}
+        self._rest = {
+            _lower(name + rest): rest for domain in _domains(self.domain) for name, rest in _spellings(local, domain)
+        }
         alternatives = "|".join(re.escape(name) for name in sorted(self._rest, key=len, reverse=True))
         self._pattern = re.compile(f"{_BEFORE}({alternatives}){_AFTER}", re.IGNORECASE | re.ASCII)
 
@@ -76,6 +74,25 @@ class Address:
     def replace(self, text: str, marker: str) -> str:
         """Return *text* with *marker* for the local part wherever it names this address."""
         return self._pattern.sub(lambda match: marker + self._rest[_lower(match[1])], text)
+
+
+def _domains(domain: str) -> list[str]:
+    """Return *domain* and, if it is an international one, how it is written in ASCII and in its own letters."""
+    found = [domain]
+    if not domain.isascii() or "xn--" in domain.lower():
+        with contextlib.suppress(idna.IDNAError):
+            found += [idna.encode(domain, uts46=True).decode("ascii"), idna.decode(domain, uts46=True)]
+    return found
+
+
+def _spellings(local: str, domain: str) -> Iterator[tuple[str, str]]:
+    encoded, escaped = quote(domain, safe=""), json.dumps(domain)[1:-1]
+    yield local, f"@{domain}"
+    yield quote(local, safe=""), f"@{domain}"
+    yield quote(local, safe=""), f"%40{encoded}"
+    yield local, f"%40{domain}"
+    yield local, f"={domain}"
+    yield json.dumps(local)[1:-1], f"@{escaped}"
 
 
 def _lower(text: str) -> str:
@@ -239,16 +256,31 @@ def _replace(
         for key, naming in batch:
             for column, text in naming.items():
                 # Only what still says the same: somebody may have changed it since it was read.
-                found.rows[table.name] = (
-                    found.rows.get(table.name, 0)
-                    + transaction.execute(
-                        f"UPDATE {table.name} SET {column} = ? WHERE {where} AND {column} = ?",
-                        (address.replace(text, found.marker), *key, text),
-                    ).rowcount
-                )
+                change = f"UPDATE {table.name} SET {column} = ? WHERE {where} AND {column} = ?"
+                written = _write(transaction, change, (*key, text), found.marker, partial(address.replace, text))
+                found.rows[table.name] = found.rows.get(table.name, 0) + written
         bump(transaction, MERGES)  # what the log parser remembers of a delivery would be written back
         bump(transaction, SWEPT)
     pause(time.perf_counter() - started)
+
+
+def _write(
+    transaction: Transaction, change: str, values: tuple[Any, ...], marker: str, replaced: Callable[[str], str]
+) -> int:
+    """Carry out *change* with the text that *replaced* makes of a marker; return how many rows changed.
+
+    Where a text may stand only once, those that told ``Ann@`` from ``ann@`` apart would become the same: the marker of
+    the second gets a number, and whoever referred to either still does.
+    """
+    number = 1
+    while True:
+        text = replaced(marker if number == 1 else f"{marker}.{number}")
+        try:
+            return transaction.execute(change, (text, *values)).rowcount
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode not in _TWICE:
+                raise
+            number += 1
 
 
 def _holds(path: Path, address: Address) -> bool:

@@ -123,11 +123,15 @@ def timeline(connection: sqlite3.Connection, number: int) -> list[Row]:
 
 
 def engagement(connection: sqlite3.Connection, number: int) -> list[Row]:
-    """Return what readers of message *number* did, by recipient (None: of a body that several share), as judged so far."""
+    """Return what readers of message *number* did, by recipient (None: of a body that several share), as judged so far.
+
+    Where an alias led to several it is the recipient that was asked for: whose token it is.
+    """
     rows = connection.execute(
-        "SELECT delivery.recipient, opens_human, opens_unknown, opens_machine, clicks_human, clicks_unknown, clicks_machine"
-        " FROM engagement LEFT JOIN delivery ON delivery.message = engagement.message AND idx = recipient_idx AND idx > 0"
-        " WHERE engagement.message = ? ORDER BY recipient_idx",
+        "SELECT (SELECT CASE WHEN count(*) = 1 THEN min(recipient) ELSE min(original_recipient) END FROM delivery"
+        "  WHERE delivery.message = engagement.message AND idx = recipient_idx AND idx > 0) AS recipient,"
+        " opens_human, opens_unknown, opens_machine, clicks_human, clicks_unknown, clicks_machine"
+        " FROM engagement WHERE engagement.message = ? ORDER BY recipient_idx",
         (number,),
     )
     return [dict(row) for row in rows]

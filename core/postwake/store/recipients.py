@@ -59,12 +59,14 @@ WHERE taken.at_us IS NULL OR taken.at_us <= failed.at_us ORDER BY failed.at_us D
 """
 
 _UNSUBSCRIBED = f"""
-SELECT delivery.recipient, {_TIME.format("max(unsubscribed_us)")} AS at, message.domain AS sender_domain, message.tag
+SELECT coalesce(delivery.original_recipient, delivery.recipient) AS recipient,
+  {_TIME.format("max(unsubscribed_us)")} AS at, message.domain AS sender_domain, message.tag
 FROM engagement INDEXED BY engagement_unsubscribed JOIN message ON message.id = engagement.message
 LEFT JOIN delivery ON delivery.message = engagement.message AND (delivery.idx = engagement.recipient_idx
   OR engagement.recipient_idx = 0 AND message.recipients = 1 AND delivery.idx = 1)
 WHERE unsubscribed_us >= ? AND unsubscribed_us < ? AND unsubscribed_us IS NOT NULL
-GROUP BY coalesce(lower(delivery.recipient), 'message ' || engagement.message) ORDER BY max(unsubscribed_us) DESC
+GROUP BY coalesce(lower(delivery.original_recipient), lower(delivery.recipient), 'message ' || engagement.message)
+ORDER BY max(unsubscribed_us) DESC
 """
 
 
@@ -88,7 +90,7 @@ def unsubscribed(connection: sqlite3.Connection, since_us: int, until_us: int) -
     """Yield who unsubscribed in that time and has not come back; ``recipient`` is None where several share a body.
 
     A token of the privacy mode ``anonymous`` names nobody; but who unsubscribes from mail to one recipient wants to be
-    known to have.
+    known to have. Behind an alias it is who was asked for: the address on the sender's list.
     """
     for row in connection.execute(_UNSUBSCRIBED, (since_us, until_us)):
         yield dict(row)

@@ -205,7 +205,8 @@ def _apply_batch(
         raise
     except Exception as error:  # noqa: BLE001 - about these events, whatever it is: they are kept and the others go on
         if len(batch) == 1:
-            log.error("spool=refused error=%s event=%.200r", error, batch[0][0])
+            # Who it is about stands in the .bad file, and in no log.
+            log.error("spool=refused error=%s kind=%s", error, type(batch[0][1]).__name__.lower())
             bad.append(batch[0][0])
             return 0
         middle = len(batch) // 2
@@ -214,8 +215,12 @@ def _apply_batch(
 
 
 def _keep(path: Path, lines: Sequence[bytes]) -> None:
-    """Add *lines* to *path* and return when they are on the disk."""
-    with path.open("ab") as out:
+    """Add *lines* to *path* and return when they are on the disk, under its name."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o660)
+    with os.fdopen(descriptor, "ab") as out:
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o660)  # whatever the umask, as a spool file
         out.writelines(lines)
         out.flush()
-        os.fsync(out.fileno())
+        os.fsync(descriptor)
+    sync_directory(path.parent)

@@ -108,7 +108,8 @@ class Transactions:
 
     def checkpoint(self, mode: Literal["PASSIVE", "TRUNCATE"]) -> None:
         """Move the WAL into the file: PASSIVE when idle, TRUNCATE at shutdown, never RESTART under load."""
-        with contextlib.suppress(sqlite3.OperationalError):  # somebody reads or writes: next time
+        # Somebody reads or writes: next time. The file is damaged: the next write says so, to those who wait for it.
+        with contextlib.suppress(sqlite3.DatabaseError):
             self.connection.execute(f"PRAGMA wal_checkpoint({mode})")
 
     def close(self) -> None:

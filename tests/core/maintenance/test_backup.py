@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from postwake.errors import CannotCreateError, DataError
+from postwake.errors import CannotCreateError, DataError, UsageError
 from postwake.events import Accepted
 from postwake.store.connection import migrate_file, open_reader
 from postwake.store.maintenance import backup, check_integrity, check_references, checkpoint
@@ -114,6 +114,17 @@ def test_a_directory_that_is_not_there(store: Path, tmp_path: Path) -> None:
     """The target's directory is not made: it may be a disk that is not mounted."""
     with pytest.raises(CannotCreateError, match=r"nowhere/copy\.db: cannot write the backup: No such file"):
         backup(store, tmp_path / "nowhere" / "copy.db")
+
+
+@pytest.mark.parametrize("name", ["postwake.db", "postwake.db-wal", "link.db"])
+def test_the_store_itself_is_no_place_for_its_backup(store: Path, tmp_path: Path, name: str) -> None:
+    """A copy renamed over what the services write to would lose what they write, and keep them out by its mode."""
+    (tmp_path / "link.db").symlink_to(store)
+    before = store.stat()
+    with pytest.raises(UsageError, match=rf"{name}: a file of the store itself: expected another one"):
+        backup(store, tmp_path / name)
+    after = store.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
 
 
 def damage(store: Path) -> None:

@@ -56,7 +56,7 @@ def test_where_an_address_is_named(text: str, named: bool) -> None:
     assert not address.is_in(address.replace(text, "x"))
 
 
-@pytest.mark.parametrize("text", ["", "ann", "@example.net", "ann@", "a nn@example.net"])
+@pytest.mark.parametrize("text", ["", "ann", "@example.net", "ann@", "a nn@example.net", "\udcffann@example.net"])
 def test_what_is_no_address(text: str) -> None:
     """A usage error that says what was expected."""
     with pytest.raises(UsageError, match="expected an address such as"):
@@ -136,6 +136,40 @@ def test_forgotten(ann_everywhere: Path, ask: Ask) -> None:
         (marker,), ("bo@example.net",), (marker,), *[("joann.other+shop@example.net",)] * 2
     ]  # fmt: skip
     assert check_integrity(ann_everywhere) == check_references(ann_everywhere) == []
+
+
+def test_texts_that_told_spellings_apart(
+    store: Path, apply: Callable[..., None], accepted: Callable[..., Accepted], hit: Callable[..., Hit], ask: Ask
+) -> None:
+    """Where each text may stand once, two that differ in the case of her name stay two, and none names her."""
+    names = ("ann@example.net", "Ann@example.net", "ANN@Example.NET")
+    for n, name in enumerate(names, 1):
+        apply(
+            accepted(n, recipients=(name,), tag=name),
+            hit(n, EventType.CLICKED, message=n, url=f"https://x.example/?e={name}", user_agent=f"for {name}"),
+        )
+    rollups = "SELECT basis, span, dimension, start_us, measure, sum(n), count(*) FROM rollup GROUP BY 1, 2, 3, 4, 5"
+    before = ask(rollups), ask("SELECT count(*), count(DISTINCT url) FROM clicks")
+    forget(store, "ann@example.net", ENTROPY, pause=no_pause)
+    assert "ann@" not in everything(store).lower()
+    assert (ask(rollups), ask("SELECT count(*), count(DISTINCT url) FROM clicks")) == before
+    assert check_integrity(store) == check_references(store) == []
+
+
+@pytest.mark.parametrize("asked", ["ann@münchen.example", "ann@xn--mnchen-3ya.example", "ann@XN--Mnchen-3ya.EXAMPLE"])
+def test_both_spellings_of_an_international_domain(
+    store: Path, apply: Callable[..., None], accepted: Callable[..., Accepted], asked: str
+) -> None:
+    """A mail server writes the domain in ASCII or in its own letters (RFC 6531): the person is the same."""
+    apply(
+        accepted(1, recipients=("ann@münchen.example",)),
+        accepted(2, recipients=("Ann@xn--mnchen-3ya.example",)),
+        accepted(3, recipients=("joann@münchen.example",)),
+    )
+    assert len(export(store, asked)["messages"]) == 2
+    forget(store, asked, ENTROPY, pause=no_pause)
+    text = everything(store).lower()
+    assert "ann@" not in text.replace("joann@münchen.example", "")
 
 
 def test_nobody_is_forgotten_twice(ann_everywhere: Path) -> None:

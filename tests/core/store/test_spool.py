@@ -162,12 +162,13 @@ def test_bad_lines_are_kept(spool: Spool, tmp_path: Path) -> None:
     (directory / "old-1-1.spool").write_bytes(b"\n".join(lines) + b"\n" + good[:20])
     assert replayed(spool) == [1, 2]
     assert (directory / "old-1-1.bad").read_bytes() == b"\n".join(damaged) + b"\n"
+    assert (directory / "old-1-1.bad").stat().st_mode & 0o777 == 0o660
     assert spool.bad_lines == len(damaged)
     assert not spool.pending()
 
 
-def test_events_that_are_refused(spool: Spool, tmp_path: Path) -> None:
-    """An event that cannot be applied goes into the .bad file; those of its batch are applied, once each."""
+def test_events_that_are_refused(spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An event that cannot be applied goes into the .bad file, not the log; its batch's others are applied once."""
     spool.append([event(n) for n in range(20)])
     taken: list[int] = []
 
@@ -180,6 +181,8 @@ def test_events_that_are_refused(spool: Spool, tmp_path: Path) -> None:
     assert sorted(taken) == [n for n in range(20) if n not in (3, 17)]
     (bad,) = (tmp_path / "a" / "spool").iterdir()
     assert bad.read_text() == f"{encode(event(3))}\n{encode(event(17))}\n"
+    assert "no such number kind=requeued" in caplog.text
+    assert "Q17" not in caplog.text
     assert spool.bad_lines == 2
 
 

@@ -223,6 +223,44 @@ def test_a_corrupt_store(store: Path, writer: Writer) -> None:
             wait(writer.submit(note("a")), 20)
 
 
+def test_a_store_that_is_cut_short_while_nobody_writes(
+    store: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tidying up finds the damage first: it is told to the next who writes, and a restored store is written again."""
+    monkeypatch.setattr("postwake.store.writer.IDLE_S", 0.01)
+    idle = threading.Event()
+    writer = Writer(store)
+
+    def much(transaction: Transaction) -> None:
+        transaction.executemany("INSERT INTO meta VALUES (?, ?)", [(f"{n}", "x" * 8000) for n in range(40)])
+
+    def more(transaction: Transaction) -> None:
+        transaction.execute("UPDATE meta SET value = value || 'y' WHERE key = '1'")
+        os.truncate(store, 0)
+
+    checkpoint = Transactions.checkpoint
+
+    def noting(self: Transactions, mode: Any) -> None:
+        try:
+            checkpoint(self, mode)
+        finally:
+            idle.set()
+
+    monkeypatch.setattr(Transactions, "checkpoint", noting)
+    wait(writer.submit(much), 20)
+    assert idle.wait(20)
+    idle.clear()
+    wait(writer.submit(more), 20)
+    assert idle.wait(20)
+    with pytest.raises(StoreUnavailableError):
+        wait(writer.submit(note("a")), 20)
+    for path in store.parent.glob("postwake.db*"):
+        path.unlink()
+    shutil.copy(empty_store, store)
+    wait(writer.submit(note("b")), 20)
+    writer.close()
+
+
 def test_a_cancelled_job_is_not_run(writer: Writer, ask: Ask) -> None:
     """A job whose caller gave up before it began is left out; one that has begun stands."""
     blocker = Blocker()
