@@ -152,7 +152,7 @@ def make_worker(config: Config, directory: Path, log_level: str) -> Gateway:
     gc.collect()
     gc.freeze()  # what is there now stays: no need to look through it again and again
     gc.set_threshold(GC_THRESHOLD)
-    live = LiveState(partial(read_live, config))
+    live = LiveState(partial(read_live, config), config.tracking.keys)
     signal.signal(signal.SIGHUP, lambda *_: live.reload())
     recorder = Recorder(
         config.store.path,
