@@ -95,13 +95,13 @@ def serve(config: Config, origin: str = "configuration") -> None:
     read_live(config)  # every problem with a file is said now, not by a worker
     _check_store(config.store.path)
     listener = _Listener(config.pixelserver)
-    listener.probe()
     directory, lock = _make_directory()
     registry = metrics.new_registry("pixelserver")
     registry.register(Gathered(directory))
     registry.register(SpoolCollector(config.store.spool_dir, "pixelserver"))
     stop_metrics = metrics.serve(config.metrics.pixelserver, registry)
     try:
+        listener.probe()  # with our own metrics there already: the two may be configured on one port
         server = _make_server(config, listener)
         server.on_startup(partial(_start_watching, listener))
         server.on_shutdown(lambda: notify("STOPPING=1"))

@@ -384,6 +384,19 @@ def test_taken_address_is_said_at_start(make_server) -> None:
     server.stop()
 
 
+def test_one_port_for_two_listeners_is_said_at_start(make_server) -> None:
+    """Metrics where the public is to be served: one sentence, not a panic."""
+    from postwake.errors import UnavailableError
+    from postwake_pixelserver.daemon import serve
+
+    server = make_server(start=False)
+    server.options["metrics"] = f"127.0.0.1:{server.port}"
+    with pytest.raises(
+        UnavailableError, match=rf"pixelserver.listen 127.0.0.1:{server.port}: .*expected a free address"
+    ):
+        serve(server.config(), "test")
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
