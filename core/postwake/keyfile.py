@@ -75,6 +75,8 @@ def add_key(path: Path, created: str) -> int:
     gets mode 0640. :class:`ConfigError` if no ID is free, :class:`CannotCreateError` if it cannot be written.
     """
     path = path.resolve()
+    if path.exists() and not path.is_file():  # /dev/null would become a file, for everybody on the machine
+        raise CannotCreateError(f"{path}: not a regular file: expected the signing keys, or a new name")
     try:
         old = path.read_bytes()
         info = path.stat()

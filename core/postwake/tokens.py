@@ -138,6 +138,10 @@ class KeyRing:
         self._macs = {key_id: _Mac(key) for key_id, key in self._keys.items()}
         self._decoy = _Mac(decoy)
 
+    def __reduce__(self) -> tuple[type[KeyRing], tuple[Mapping[int, bytes]]]:
+        """Travel to another process as the keys alone: what was hashed of them cannot."""
+        return KeyRing, (self._keys,)
+
     @property
     def newest(self) -> int:
         """The ID of the key that signs."""

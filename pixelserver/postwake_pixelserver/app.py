@@ -39,7 +39,7 @@ from postwake_pixelserver import destination, pages, peer, privacy
 from postwake_pixelserver.answer import Answer, Deed
 from postwake_pixelserver.day_key import DayKeys
 from postwake_pixelserver.limits import BadTokenLimit
-from postwake_pixelserver.live import LiveState
+from postwake_pixelserver.live import Live, LiveState
 from postwake_pixelserver.measures import Endpoint, Measures
 from postwake_pixelserver.who import Verdict
 
@@ -183,8 +183,7 @@ class _Server:
         started_us = self._now_us()
         deed = None
         try:
-            live = self._live.current
-            content = live.keys.verify(Purpose.OPEN, token)
+            live, content = self._verified(Purpose.OPEN, token)
             if content is None:
                 self._measures.request("open", "bad_token")
             else:
@@ -199,8 +198,7 @@ class _Server:
     def redirect(self, token: str) -> Response:
         """Answer ``/c/<token>``: 307 to the signed URL, or 404."""
         started_us = self._now_us()
-        live = self._live.current
-        content = live.keys.verify(Purpose.CLICK, token)
+        live, content = self._verified(Purpose.CLICK, token)
         if content is None:
             return self._bad("click")
         target = destination.location(content.url)
@@ -223,8 +221,7 @@ class _Server:
     def unsubscribe(self, token: str) -> Response:
         """Answer ``/u/<token>``: the page, or, by POST, the deed."""
         started_us = self._now_us()
-        live = self._live.current
-        content = live.keys.verify(Purpose.UNSUBSCRIBE, token)
+        _, content = self._verified(Purpose.UNSUBSCRIBE, token)
         if content is None:
             return self._bad("unsubscribe")
         environ = request.environ
@@ -248,6 +245,15 @@ class _Server:
             self._measures.good("unsubscribe", started_us)
         page = pages.unsubscribe_page(state, language)
         return Answer(200, page, (*_PAGE_HEADERS, ("Content-Language", language)), deed)
+
+    def _verified(self, purpose: Purpose, token: str) -> tuple[Live, Token | None]:
+        """Return what *token* says if one of our keys signed it, else None; and the state by which that was judged."""
+        live = self._live.current
+        content = live.keys.verify(purpose, token)
+        if content is None and self._live.follow_keys():
+            live = self._live.current
+            content = live.keys.verify(purpose, token)
+        return live, content
 
     def _asked(self) -> _Asked:
         environ = request.environ

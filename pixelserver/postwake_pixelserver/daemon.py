@@ -93,24 +93,25 @@ def serve(config: Config, origin: str = "configuration") -> None:
     # Until granian and the workers have their handlers, a reload that comes early must not end us; workers inherit it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     require_tracking(config, origin)
-    read_live(config)  # every problem with a file is said now, not by a worker
+    live = LiveState(partial(read_live, config), config.tracking.keys)  # every problem is said now, not by a worker
     _check_store(config.store.path)
     listener = _Listener(config.pixelserver)
-    listener.probe()
     directory, lock = _make_directory()
     registry = metrics.new_registry("pixelserver")
     registry.register(Gathered(directory))
     registry.register(SpoolCollector(config.store.spool_dir, "pixelserver"))
     stop_metrics = metrics.serve(config.metrics.pixelserver, registry)
     try:
+        listener.probe()  # with our own metrics there already: the two may be configured on one port
         server = _make_server(config, listener)
+        server.live = live
         server.on_startup(partial(_start_watching, listener))
         server.on_shutdown(lambda: notify("STOPPING=1"))
         # Not fork: this process has threads (metrics, readiness), and a lock one of them holds at that moment would
         # stay locked in the worker for ever. That was seen: a worker that never answered.
         multiprocessing.set_start_method("spawn", force=True)
         level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
-        loader: Any = partial(make_worker, config, directory, level)
+        loader: Any = partial(make_worker, config, live, directory, level)
         server.serve(target_loader=loader, wrap_loader=False)
     finally:
         if stop_metrics is not None:
@@ -143,8 +144,11 @@ def _make_directory() -> tuple[Path, int]:
         os.close(lock)
 
 
-def make_worker(config: Config, directory: Path, log_level: str) -> Gateway:
-    """Make one worker's application and everything behind it; runs in the worker, on its main thread."""
+def make_worker(config: Config, live: LiveState, directory: Path, log_level: str) -> Gateway:
+    """Make one worker's application and everything behind it; runs in the worker, on its main thread.
+
+    *live* is the parent's: if a file has become unusable since, whoever takes a dead worker's place goes on with that.
+    """
     _die_with_parent()
     set_up_logging(log_level)
     # The writer gives the interpreter's lock up at each statement, and at the default of 5 ms would wait that long for
@@ -153,7 +157,7 @@ def make_worker(config: Config, directory: Path, log_level: str) -> Gateway:
     gc.collect()
     gc.freeze()  # what is there now stays: no need to look through it again and again
     gc.set_threshold(GC_THRESHOLD)
-    live = LiveState(partial(read_live, config))
+    live.reload()
     signal.signal(signal.SIGHUP, lambda *_: live.reload())
     recorder = Recorder(
         config.store.path,
@@ -204,7 +208,10 @@ def prefixes(config: Config) -> tuple[str, ...]:
 class _Server(MPServer):
     """granian's parent process; SIGHUP reaches the workers as SIGHUP instead of replacing them."""
 
+    live: LiveState
+
     def signal_handler_reload(self, *_args: Any, **_kwargs: Any) -> None:
+        self.live.reload()  # for workers to come
         for worker in self.wrks:
             if worker.inner.is_alive():
                 os.kill(worker.inner.pid, signal.SIGHUP)

@@ -20,7 +20,7 @@ import queue
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -115,11 +115,12 @@ class Forwarder:
     def _post(self, target: str) -> int:
         parts = urlsplit(target)
         host, port = parts.hostname or "", parts.port or 443
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-        public = sorted(address for address in addresses if self._allowed(address))
+        # In the order given: first those that can be reached from here (RFC 6724), such as no IPv6 where there is none.
+        found = dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        public = [address for address in found if self._allowed(address)]
         if not public:
             raise ValueError(f"{host} has no public address")
-        connection = _PinnedConnection(host, port, public[0], self._context, self._timeout_s)
+        connection = _PinnedConnection(host, port, public, self._context, self._timeout_s)
         # A socket's timeout begins anew with each byte: one that drips would keep this thread for days.
         end = threading.Timer(self._timeout_s, connection.cut)
         end.start()
@@ -141,22 +142,35 @@ class Forwarder:
 
 
 class _PinnedConnection(http.client.HTTPSConnection):
-    """HTTPS to the very address that was judged, under the name that the certificate has to carry."""
+    """HTTPS to the very addresses that were judged, the first that answers, under the name that the certificate has
+    to carry.
+    """
 
-    def __init__(self, host: str, port: int, address: str, context: ssl.SSLContext, timeout_s: float) -> None:
+    def __init__(
+        self, host: str, port: int, addresses: Sequence[str], context: ssl.SSLContext, timeout_s: float
+    ) -> None:
         super().__init__(host, port, timeout=timeout_s, context=context)
         self._timeout_s = timeout_s
-        self._address = address
+        self._addresses = addresses
         self._plain: socket.socket | None = None
         self._pinned_context = context
 
     def connect(self) -> None:
-        plain = self._plain = socket.create_connection((self._address, self.port), self._timeout_s)
+        plain = self._plain = self._reach()
+        plain.settimeout(self._timeout_s)
         try:
             self.sock = self._pinned_context.wrap_socket(plain, server_hostname=self.host)
         except BaseException:
             plain.close()
             raise
+
+    def _reach(self) -> socket.socket:
+        *others, last = self._addresses
+        patience_s = self._timeout_s / len(self._addresses)  # all of them within the time for one
+        for address in others:
+            with contextlib.suppress(OSError):
+                return socket.create_connection((address, self.port), patience_s)
+        return socket.create_connection((last, self.port), patience_s)
 
     def cut(self) -> None:
         """End whatever is going on, from another thread."""

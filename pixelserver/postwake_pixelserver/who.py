@@ -95,6 +95,10 @@ class Rules:
         self._by_agent = lru_cache(maxsize=4096)(self._agent_verdict)
         self._by_client = lru_cache(maxsize=8192)(self._network_rule)
 
+    def __reduce__(self) -> tuple[type[Rules], tuple[tuple[AgentRule, ...], tuple[NetworkRule, ...]]]:
+        """Travel to another process without the caches."""
+        return Rules, (self.agents, self.networks)
+
     def classify(self, kind: Kind, method: str, headers: Mapping[str, str], client: str) -> Verdict:
         """Return the verdict on one request.
 

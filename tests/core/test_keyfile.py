@@ -162,6 +162,14 @@ def test_no_directory(tmp_path: Path) -> None:
     assert caught.value.exit_status == 73
 
 
+def test_what_is_no_file_stays_what_it_is(path: Path) -> None:
+    """A device or a pipe is not replaced by a file of that name."""
+    os.mkfifo(path)
+    with pytest.raises(CannotCreateError, match="not a regular file: expected the signing keys, or a new name"):
+        add_key(path, "2026-11-22T05:30:00Z")
+    assert path.is_fifo()
+
+
 def test_full_disk_keeps_the_old_file(path: Path) -> None:
     """When the disk is full the old keys are still there, and no half-written file beside them."""
     add_key(path, AT)

@@ -16,6 +16,7 @@ from postwake.errors import UnavailableError
 from postwake.events import Direction, EventType, Who
 from postwake.metrics import new_registry, serve
 from postwake.store import hits
+from postwake.store.bulk import Bulk
 from postwake.store.store_metrics import StoreCollector
 from postwake.store.transaction import Transactions
 from postwake_lab.ports import free_ports
@@ -63,6 +64,34 @@ def test_counters_never_go_down(
     assert counters
     assert all(after[name] >= before[name] for name in counters)
     assert after['postwake_engagement_verdicts{type="opened",who="machine"}'] == 1
+
+
+def test_counters_of_what_is_counted_elsewhere_later(
+    store: Path, apply: Make, accepted: Make, transactions: Transactions
+) -> None:
+    """The milter's row, late, says another sender domain than the log: no counter goes down; a restored store's may."""
+    clock = [0]
+    collector = StoreCollector(store, ["example.com"], now_us=lambda: clock[0])
+    empty = store.with_name("empty.db")
+    empty.write_bytes(store.read_bytes())
+    event = accepted()
+    with transactions.begin() as transaction:
+        bulk = Bulk(transaction)
+        message = bulk.new_message(event.at_us, Direction.OUTBOUND, "vendor.example")
+        message.queue_id = event.queue_id
+        bulk.new_event(event.at_us, EventType.ACCEPTED, message.id)
+        bulk.flush()
+    before = exposed(collector)
+    apply(event)
+    clock[0] += 10_000_000
+    after = exposed(collector)
+    accepted_of = 'postwake_domain_mail_total{{sender_domain="{}",state="accepted"}}'.format
+    assert (before[accepted_of("other")], before[accepted_of("example.com")]) == (1, 0)
+    assert (after[accepted_of("other")], after[accepted_of("example.com")]) == (1, 1)
+    assert all(after[name] >= n for name, n in before.items() if "_total" in name)
+    empty.replace(store)
+    clock[0] += 10_000_000
+    assert exposed(collector)[accepted_of("other")] == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database " * 20], ids=["missing", "empty", "garbage"])

@@ -49,8 +49,8 @@ def test_stops_cleanly(make_server) -> None:
         server.get("/healthz")
 
 
-def test_reload_reads_keys_and_deny_list_in_place(make_server, tmp_path) -> None:
-    """SIGHUP: a denied destination is 404 and a new key's links work, without closing a connection."""
+def test_reload_reads_the_deny_list_in_place(make_server, tmp_path) -> None:
+    """SIGHUP: a denied destination is 404, without closing a connection."""
     denied = tmp_path / "denied"
     denied.write_text("")
     server = make_server(pixelserver={"denied_destinations": str(denied)})
@@ -67,17 +67,15 @@ def test_reload_reads_keys_and_deny_list_in_place(make_server, tmp_path) -> None
     connection.sock.getpeername()
     sock = connection.sock
     denied.write_text(URL + "\n")
-    add_key(server.directory / "keys", "2026-11-22T06:00:00Z")
-    new_link = server.token(Purpose.CLICK, "https://other.example/")
-    assert status(new_link) == 404
+    other_link = server.token(Purpose.CLICK, "https://other.example/")
     server.process.send_signal(signal.SIGHUP)
     await_true(lambda: status(link) == 404, "the deny list was not read")
-    assert status(new_link) == 307
+    assert status(other_link) == 307
     assert connection.sock is sock
     denied.write_text("not a destination/\n")
     server.process.send_signal(signal.SIGHUP)
     await_true(lambda: "reload=failed" in server.log(), "a bad list was not reported")
-    assert (status(link), status(new_link)) == (404, 307)
+    assert (status(link), status(other_link)) == (404, 307)
     connection.close()
     assert server.stop() == 0
 
@@ -95,6 +93,26 @@ def test_a_mistake_in_own_agents_keeps_the_links(make_server, tmp_path) -> None:
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_new_key_is_known_as_soon_as_it_is_used(make_server, purpose: Purpose) -> None:
+    """A milter that was restarted signs with it before anybody has told this server: no such link is dead."""
+    server = make_server()
+    old = server.token(purpose, URL)
+    add_key(server.directory / "keys", "2026-11-22T06:00:00Z")
+    new = server.token(purpose, URL)
+    paths = [f"/{purpose}/{token}{'.gif' if purpose is Purpose.OPEN else ''}" for token in (new, old)]
+    assert [server.get(path).status for path in paths] == [307 if purpose is Purpose.CLICK else 200] * 2
+    if purpose is Purpose.OPEN:  # which is answered in any case
+        assert server.rows("SELECT count(*) FROM opens") == [(2,)]
+    (server.directory / "keys").write_text("half a line\n")
+    assert server.get("/c/nonsense").status == 404
+    assert [server.get(path).status for path in paths] == [307 if purpose is Purpose.CLICK else 200] * 2
+    for _ in range(5):
+        server.get("/c/nonsense")
+    assert server.log().count("reload=failed") == 1
+    assert server.stop() == 0
+
+
 def test_revoked_key_kills_its_links(make_server) -> None:
     """Taking a key out of the file and reloading revokes what it signed, and only that."""
     server = make_server()
@@ -105,8 +123,8 @@ def test_revoked_key_kills_its_links(make_server) -> None:
     lines = [line for line in keys.read_text().splitlines(keepends=True) if not line.startswith("1 ")]
     keys.write_text("".join(lines))
     server.process.send_signal(signal.SIGHUP)
-    await_true(lambda: server.get(f"/c/{new}").status == 307, "the new key was not read")
-    assert server.get(f"/c/{old}").status == 404
+    await_true(lambda: server.get(f"/c/{old}").status == 404, "the key is still believed")
+    assert server.get(f"/c/{new}").status == 307
     server.stop()
 
 
@@ -291,6 +309,24 @@ def test_a_killed_worker_is_replaced(make_server) -> None:
     server.stop()
 
 
+def test_a_killed_worker_is_replaced_while_a_file_is_unusable(make_server, tmp_path) -> None:
+    """A mistake that the reload has said is no reason for a worker that takes a dead one's place to give up."""
+    denied = tmp_path / "denied"
+    denied.write_text("")
+    server = make_server(pixelserver={"denied_destinations": str(denied)})
+    denied.write_text(URL + "\n")
+    link, other = server.token(Purpose.CLICK, URL), server.token(Purpose.CLICK, "https://other.example/")
+    server.process.send_signal(signal.SIGHUP)
+    await_true(lambda: server.get(f"/c/{link}").status == 404, "the deny list was not read")
+    denied.write_text("not a destination/\n")
+    children = _workers(server.process.pid)
+    os.kill(children[0], signal.SIGKILL)
+    await_true(lambda: _workers(server.process.pid) not in ([], children), "no new worker")
+    await_true(lambda: _quiet(server), "no answer")
+    assert (server.get(f"/c/{link}").status, server.get(f"/c/{other}").status) == (404, 307)
+    assert server.stop() == 0
+
+
 def test_counters_of_a_killed_worker_stay(make_server, free_port_number) -> None:
     """A sum never goes down: Prometheus would take all that the living ever counted for news."""
     server = make_server(pixelserver={"workers": 2}, metrics=f"127.0.0.1:{free_port_number}")
@@ -363,6 +399,19 @@ def test_taken_address_is_said_at_start(make_server) -> None:
     with pytest.raises(UnavailableError, match="expected a free address"):
         serve(server.config(), "test")
     server.stop()
+
+
+def test_one_port_for_two_listeners_is_said_at_start(make_server) -> None:
+    """Metrics where the public is to be served: one sentence, not a panic."""
+    from postwake.errors import UnavailableError
+    from postwake_pixelserver.daemon import serve
+
+    server = make_server(start=False)
+    server.options["metrics"] = f"127.0.0.1:{server.port}"
+    with pytest.raises(
+        UnavailableError, match=rf"pixelserver.listen 127.0.0.1:{server.port}: .*expected a free address"
+    ):
+        serve(server.config(), "test")
 
 
 @pytest.mark.parametrize(

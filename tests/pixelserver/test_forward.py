@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import ipaddress
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -117,6 +118,23 @@ def test_status_decides(target: Target, statuses: list[int], expected: Result) -
     target.statuses = list(statuses)
     assert outcome(target.url, allowed=local, context=target.client_context) == expected
     assert target.requests == [("/u?id=1", b"List-Unsubscribe=One-Click")] * len(statuses)
+
+
+def test_every_address_is_tried(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target with an address that cannot be reached, such as one of IPv6 from a host without, is told at the next."""
+    target.requests.clear()
+    target.statuses = [200]
+    port = target.server.server_address[1]
+    look_up = socket.getaddrinfo
+
+    def two(host: str, *rest: object, **more: object) -> list[tuple[object, ...]]:
+        if host != "localhost":
+            return look_up(host, *rest, **more)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.0", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    assert outcome(target.url, allowed=local, context=target.client_context) == "told"
+    assert len(target.requests) == 1
 
 
 def test_certificate_must_be_valid(target: Target) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench" / "pixel_holds.py"
 def test_every_answered_hit_is_there_once(trouble: str) -> None:
     """All answered hits are stored, none twice, no 5xx: undisturbed, with the store locked, with a kill -9."""
     command = [sys.executable, str(BENCH), "--hits", "2000", "--trouble", trouble, "--lock-seconds", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": str(BENCH.parents[1] / "lab")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "missing 0, double 0, not 307 0" in done.stdout

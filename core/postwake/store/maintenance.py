@@ -58,12 +58,14 @@ def backup(store: Path, target: Path, *, progress: Callable[[int, int], None] | 
     The copy holds every transaction committed before this was called, is one file (no WAL beside it), mode 0600.
     *progress* is told pages left and pages in all. :class:`CannotCreateError` when it cannot be written, a full disk
     included; :class:`DataError` when what was copied does not pass SQLite's quick check: an existing *target* stays;
-    :class:`UsageError` when *target* is one of the store's own files.
+    :class:`UsageError` when *target* is one of the store's own files, or no file at all.
     """
     target = target.absolute()
     if target.resolve() in [store.resolve().with_name(store.resolve().name + end) for end in ("", *_BESIDE)]:
         # Renamed over the store, the copy would take the place of what the services are writing to.
         raise UsageError(f"{target}: a file of the store itself: expected another one for the backup")
+    if target.exists() and not target.is_file():  # /dev/null would become one, for everybody on the machine
+        raise UsageError(f"{target}: not a regular file: expected one, or a new name")
     with contextlib.closing(open_reader(store, older=True)) as source:
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on the source is one moment

@@ -254,11 +254,12 @@ def _replace(
     where = " AND ".join(f"{column} = ?" for column in table.key)
     with transactions.begin() as transaction:
         for key, naming in batch:
+            written = 0
             for column, text in naming.items():
                 # Only what still says the same: somebody may have changed it since it was read.
                 change = f"UPDATE {table.name} SET {column} = ? WHERE {where} AND {column} = ?"
-                written = _write(transaction, change, (*key, text), found.marker, partial(address.replace, text))
-                found.rows[table.name] = found.rows.get(table.name, 0) + written
+                written += _write(transaction, change, (*key, text), found.marker, partial(address.replace, text))
+            found.rows[table.name] = found.rows.get(table.name, 0) + (written > 0)
         bump(transaction, MERGES)  # what the log parser remembers of a delivery would be written back
         bump(transaction, SWEPT)
     pause(time.perf_counter() - started)

@@ -185,10 +185,14 @@ def _count(reader: sqlite3.Connection, limits: Limits, found: Purged) -> None:
                     values = (text, limits.messages_us) if also else (text,)
                     sql = f"SELECT count(*) FROM {table} WHERE message IN (SELECT value FROM json_each(?1)){also}"
                     setattr(found, name, getattr(found, name) + reader.execute(sql, values).fetchone()[0])
+                found.clients -= _going_with_clients(
+                    reader, "message IN (SELECT value FROM json_each(?1))", text, limits
+                )
+        loose = "message IS NULL AND id < (SELECT max(id) FROM event)"
         found.events += reader.execute(
-            "SELECT count(*) FROM event WHERE message IS NULL AND at_us < ? AND id < (SELECT max(id) FROM event)",
-            (limits.messages_us,),
+            f"SELECT count(*) FROM event WHERE {loose} AND at_us < ?", (limits.messages_us,)
         ).fetchone()[0]
+        found.clients -= _going_with_clients(reader, f"{loose} AND ?1 = ''", "", limits)
     if limits.clients_us is not None:
         for rows in _hits_with_client(reader, 0):
             found.clients += sum(at_us < limits.clients_us for _, at_us in rows)
@@ -196,6 +200,14 @@ def _count(reader: sqlite3.Connection, limits: Limits, found: Purged) -> None:
         found.hourly_rollups = reader.execute(
             "SELECT count(*) FROM rollup WHERE span = 'hour' AND start_us < ?", (limits.hours_us,)
         ).fetchone()[0]
+
+
+def _going_with_clients(reader: sqlite3.Connection, which: str, value: str, limits: Limits) -> int:
+    """Return how many of the events that go would have lost the reader's address and agent if they had stayed."""
+    if limits.messages_us is None or limits.clients_us is None:
+        return 0
+    sql = f"SELECT count(*) FROM event WHERE {which} AND at_us < ?2 AND (client IS NOT NULL OR user_agent IS NOT NULL)"
+    return int(reader.execute(sql, (value, min(limits.messages_us, limits.clients_us))).fetchone()[0])
 
 
 def _hits_with_client(reader: sqlite3.Connection, start: int) -> Iterator[list[tuple[int, int]]]:

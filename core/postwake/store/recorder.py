@@ -96,9 +96,10 @@ class Recorder:
                 return
             self._attention.clear()
             try:
-                count = self.spool.replay(self._commit)
-                if not count and not self.writer.healthy:
+                if not self.writer.healthy:
+                    # Asked first: a replay sets our file aside, and a store that is away for days would make thousands.
                     wait(self.writer.submit(_nothing), REPLAY_PATIENCE_S)
+                count = self.spool.replay(self._commit)
                 if count:
                     log.info("store=%s replayed=%d", self.writer.path, count)
             except StoreUnavailableError:

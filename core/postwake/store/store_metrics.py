@@ -1,7 +1,9 @@
 """What happened to mail since the store began, and the store's own state, for Prometheus.
 
 Counters come from the all-time rollups and so survive restarts. A store that cannot be read gives no counters at all:
-zeros would be taken for a restart, and everything since the beginning for news when it is back.
+zeros would be taken for a restart, and everything since the beginning for news when it is back. For the same reason no counter
+goes down: what is counted elsewhere later (a filter took the mail, the milter's row came after the log's) stays in the figure
+until it is caught up with.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from prometheus_client.registry import Collector
 from postwake.errors import PostwakeError
 from postwake.events import State
 from postwake.reply.rules import CATEGORIES, KINDS
-from postwake.store.connection import open_reader
+from postwake.store.connection import file_identity, open_reader
 from postwake.store.schema import HOUR_US
 
 CACHE_S = 5.0
@@ -76,6 +78,8 @@ class StoreCollector(Collector):
         self._lock = threading.Lock()
         self._at_us: int | None = None
         self._metrics: list[Metric] = []
+        self._identity: tuple[int, int] | None = None
+        self._highest: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: the store may not be there yet."""
@@ -87,12 +91,26 @@ class StoreCollector(Collector):
             now_us = self._now_us()
             # A clock that was put back must not keep old figures alive.
             if self._at_us is None or not 0 <= now_us - self._at_us <= CACHE_S * 1e6:
-                self._metrics = list(self._read(now_us))
+                self._metrics = [self._never_down(metric) for metric in self._read(now_us)]
                 self._at_us = now_us
             yield from self._metrics
 
+    def _never_down(self, metric: Metric) -> Metric:
+        """Return *metric*, a counter's samples at least as high as they have been said of this store."""
+        if metric.type == "counter":
+            highest = self._highest
+            for number, sample in enumerate(metric.samples):
+                key = sample.name, tuple(sample.labels.values())
+                highest[key] = max(sample.value, highest.get(key, 0.0))
+                metric.samples[number] = sample._replace(value=highest[key])
+        return metric
+
     def _read(self, now_us: int) -> Iterator[Metric]:
         yield from _sizes(self._path)
+        identity = file_identity(self._path)
+        if identity != self._identity:  # another store, such as one that was restored: it has its own figures
+            self._identity = identity
+            self._highest.clear()
         up = GaugeMetricFamily("postwake_store_up", "Whether the store could be read.")
         try:
             with closing(open_reader(self._path)) as connection:

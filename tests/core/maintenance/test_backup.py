@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -125,6 +126,14 @@ def test_the_store_itself_is_no_place_for_its_backup(store: Path, tmp_path: Path
         backup(store, tmp_path / name)
     after = store.stat()
     assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_what_is_no_file_stays_what_it_is(store: Path, tmp_path: Path) -> None:
+    """A device or a pipe is not replaced by a file of that name."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: not a regular file: expected one, or a new name"):
+        backup(store, tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def damage(store: Path) -> None:

@@ -117,6 +117,7 @@ def test_forgotten(ann_everywhere: Path, ask: Ask) -> None:
     counts = "SELECT type, count(*) FROM event GROUP BY type"
     rollups = "SELECT basis, span, dimension, start_us, measure, sum(n) FROM rollup GROUP BY 1, 2, 3, 4, 5"
     before = ask(counts), ask(rollups), ask("SELECT * FROM engagement")
+    ((rollup_rows,),) = ask("SELECT count(*) FROM rollup WHERE key = ?", ANN)
     found = forget(ann_everywhere, ANN, ENTROPY, pause=no_pause)
 
     text = everything(ann_everywhere).lower()
@@ -131,6 +132,7 @@ def test_forgotten(ann_everywhere: Path, ask: Ask) -> None:
         ("198.51.100.1", "Another")
     ]
     assert found.hits == 3
+    assert found.rows == {"delivery": 3, "event": 2, "message": 3, "reply": 1, "rollup": rollup_rows, "url": 1}
     marker = "forgotten-0123456789abcdef@Example.NET"
     assert ask("SELECT recipient FROM delivery ORDER BY id") == [
         (marker,), ("bo@example.net",), (marker,), *[("joann.other+shop@example.net",)] * 2

@@ -69,8 +69,8 @@ def test_a_dry_run_counts_what_a_run_does(store: Path, past: int, rows: Callable
     said = purge(store, limits, dry_run=True)
     assert {table: rows(table) for table in before} == before
     done = purge(store, limits, pause=no_pause)
-    assert (said.messages, said.deliveries, said.events, said.hourly_rollups) == (
-        done.messages, done.deliveries, done.events, done.hourly_rollups,
+    assert (said.messages, said.deliveries, said.events, said.clients, said.hourly_rollups) == (
+        done.messages, done.deliveries, done.events, done.clients, done.hourly_rollups,
     )  # fmt: skip
     assert said.messages
 

@@ -106,6 +106,24 @@ def test_neither_store_nor_spool(tmp_path: Path, accepted: Make) -> None:
     recorder.close()
 
 
+def test_a_store_that_is_away_for_long(store: Path, accepted: Make, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+    """However often it is looked for, what comes meanwhile waits in one file; back again, everything is in it once."""
+    monkeypatch.setattr("postwake.store.recorder.RETRY_S", 0.001)
+    away = store.rename(store.with_name("away.db"))
+    spool_dir = store.parent / "spool"
+    recorder = Recorder(store, spool_dir, "test")
+    looks = recorder.writer.stats
+    for n in range(1, 9):
+        assert recorder.record(accepted(n), 20) is False
+        seen = looks.failed_groups
+        until(lambda seen=seen: looks.failed_groups >= seen + 2)
+    assert len(list(spool_dir.iterdir())) == 1
+    away.rename(store)
+    until(lambda: not list(spool_dir.iterdir()))
+    assert ask("SELECT count(*) FROM message") == [(8,)]
+    recorder.close()
+
+
 def test_what_an_earlier_process_left(store: Path, accepted: Make, ask: Ask) -> None:
     """A recorder replays at its start what is in the spool, from whatever service."""
     spool = Spool(store.parent / "spool", "other")
