@@ -32,7 +32,8 @@ def cli(context: click.Context, config_path: Path) -> None:
     """Sent, deferred, bounced, opened, clicked: what became of the mail of your own server.
 
     Results go to standard output, everything else to standard error. Exit status 0, 1 for a "no" as answer, or one of
-    sysexits(3): 64 usage, 65 bad data, 66 no input, 69 unavailable, 73 cannot create, 75 try again, 78 configuration.
+    sysexits(3): 64 usage, 65 bad data, 66 no input, 69 unavailable, 73 cannot create, 75 try again, 77 no permission,
+    78 configuration.
     """
     context.obj = config_path
 
@@ -73,6 +74,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except PermissionError as error:
+        _fatal(f"{error.filename or 'this'}: {error.strerror}: expected to be root, or a user who may")
+        sys.exit(os.EX_NOPERM)
     except sqlite3.DatabaseError as error:
         _fatal(f"the store cannot be read: {error}")
         sys.exit(os.EX_IOERR)

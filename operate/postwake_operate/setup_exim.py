@@ -21,9 +21,10 @@ TEXT = """\
 # Exim: Postwake reads its log: sent, deferred, bounced, by message and recipient. Rewriting bodies (opens and clicks)
 # is for Postfix in this release: Exim has no milter interface.
 #
-# In the main section of Exim's configuration (Debian: /etc/exim4/conf.d/main/000_localmacros as
-# MAIN_LOG_SELECTOR = …, or exim4.conf.template). Without these fields recipients before
-# rewriting and aliases, recipients that are not delivered to yet, and delivery times are missing. Then restart Exim:
+# In the main section of Exim's configuration. Without these fields recipients before rewriting and aliases,
+# recipients that are not delivered to yet, and delivery times are missing. On Debian the first line begins with
+# MAIN_LOG_SELECTOR instead of log_selector, and both belong into /etc/exim4/exim4.conf.localmacros, or, where the
+# configuration is split, into /etc/exim4/conf.d/main/000_localmacros. Then restart Exim:
 
 log_selector = +all_parents +received_recipients +sender_on_delivery +deliver_time +queue_time +smtp_confirmation
 log_timezone = yes

@@ -236,9 +236,9 @@ def _notes(postfix: Postfix, config: Config) -> list[str]:
         f"Another Postfix instance: {directory}. It has its own main.cf: --postfix-config {directory} sets it up."
         for directory in postfix.other_instances()
     ]
-    if not config.milter.socket.is_relative_to(postfix.queue):
+    if not config.milter.socket.is_relative_to(postfix.queue) and postfix.chrooted():
         notes.append(
-            f"milter.socket = {config.milter.socket} is outside of {postfix.queue}: chrooted Postfix processes"
-            " cannot reach it."
+            f"milter.socket = {config.milter.socket} is outside of {postfix.queue}: {', '.join(postfix.chrooted())} run"
+            f" chrooted there and cannot reach it. Mail stays untracked until they do not: {postfix.unchroot()}."
         )
     return notes

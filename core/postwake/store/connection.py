@@ -141,8 +141,14 @@ def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
 
 
 def _refused(path: Path, error: sqlite3.DatabaseError) -> StoreUnavailableError:
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one")
+    except OSError as denied:  # a directory on the way that we may not enter
+        return StoreUnavailableError(f"{path}: {denied.strerror}: expected to be root or in the group of the store")
+    if not os.access(path, os.R_OK):
+        return StoreUnavailableError(f"{path}: Permission denied: expected to be root or in the group of the store")
     return StoreUnavailableError(f"{path}: cannot open the store: {error}")
 
 
