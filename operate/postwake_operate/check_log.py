@@ -23,7 +23,8 @@ MOVING_WITHIN_S = 900
 RETRIED_WITHIN_S = 7200
 """Deferred mail is tried again after maximal_backoff_time, 4000 s unless changed."""
 FUTURE_US = 120_000_000
-BEHIND_US = 3_600_000_000
+HOUR_US = 3_600_000_000
+BEHIND_US = HOUR_US
 LAG_BYTES = 50_000_000
 
 
@@ -107,10 +108,9 @@ def _stamps(config: Config, metrics: Scrape, now_us: int) -> Finding:
             rows = connection.execute("SELECT source, at_us FROM cursor ORDER BY source").fetchall()
     except (PostwakeError, sqlite3.DatabaseError):
         return skip(name, "the store cannot be read")
-    # The cursors' times are good to the hour only; the log parser, if it runs, knows the line's own.
-    newest = int(metrics.values.get("postwake_log_last_line_timestamp_seconds", 0) * 1e6)
-    exact = bool(newest)
-    newest = newest or max((row[1] for row in rows), default=0)
+    # The cursors' times are good to the hour only; a log parser that has read since its start knows the line's own.
+    read_us = int(metrics.values.get("postwake_log_last_line_timestamp_seconds", 0) * 1e6)
+    newest = max((read_us, *(row[1] for row in rows)))
     if not newest:
         return skip(name, "nothing of the log has been read yet")
     if newest > now_us + FUTURE_US:
@@ -123,7 +123,7 @@ def _stamps(config: Config, metrics: Scrape, now_us: int) -> Finding:
             behind = duration((written_us - newest) / 1e6)
             advice = "is the log parser running and keeping up? else its zone is wrong: logparse.timezone"
             return warn(name, f"the newest line read says {behind} before the file was written", advice)
-    upto = "" if exact else "up to "
+    upto = "" if newest % HOUR_US else "up to "
     return ok(name, f"newest line read: {upto}{duration(max(0, now_us - newest) / 1e6)} old")
 
 

@@ -41,7 +41,7 @@ def check(config: Config, now_us: int) -> Iterator[Finding]:
         yield fail("store", str(error), "`postwake db migrate` for an older schema; the newer release for a newer one")
     except PostwakeError as error:
         usable = False
-        advice = "`postwake db migrate` makes a store; a damaged one: docs/operations.md, “A damaged store”"
+        advice = "`postwake db migrate` makes a store; one that is there: see what is found of its disk and integrity"
         yield fail("store", str(error), advice)
     if path.exists():
         yield _integrity(path)
@@ -59,7 +59,10 @@ def _integrity(path: Path) -> Finding:
     n = path.stat().st_size
     if n > QUICK_CHECK_BYTES:
         return skip("store integrity", f"{size(n)}: left to `postwake db check`, which the maintenance timer runs")
-    problems = check_integrity(path, quick=True)
+    try:
+        problems = check_integrity(path, quick=True)
+    except PostwakeError as error:
+        return fail("store integrity", str(error), "nothing is known of the file: mend what is in the way first")
     if problems:
         advice = "restore a backup or rebuild: docs/operations.md, “A damaged store”"
         return fail("store integrity", f"{path}: damaged: {problems[0]}", advice)
