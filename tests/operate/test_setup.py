@@ -101,6 +101,8 @@ def test_without_yes_nothing_happens(beside: Callable[..., Any]) -> None:
         done = it.run("setup", "postfix", *NEW, *arguments)
         assert done.returncode == 0
         assert f"+smtpd_milters = {OURS}" in done.stdout
+        assert '+[tracking]\n+url = "https://track.example.com"\n+sender_domains = ["example.com", "news' in done.stdout
+        assert "+[retention]" not in done.stdout  # all at its defaults
         assert "Nothing was changed" in done.stderr
     assert files(it.directory) == before
 

@@ -214,11 +214,21 @@ def test_mailed_report(beside: Any) -> None:
     assert "\nAuto-Submitted: auto-generated" in report
     assert "Content-Type: text/html" in report
     assert "X-Postwake-ID" not in report
+    assert "warning: inet_protocols" not in beside.run("journalctl --no-pager -o cat -u postwake-report")
     level = beside.run("systemd-analyze security --no-pager postwake-report.service")
     assert re.search(r"Overall exposure level for \S+: [0-4]\.\d (?:OK|SAFE)", level)
     beside.run("systemctl enable --quiet --now postwake-report.timer")
     assert "postwake-report.timer" in beside.run("systemctl list-timers --no-legend")
     beside.run("systemctl disable --quiet --now postwake-report.timer")
+
+
+def test_documentation_is_where_it_is_said_to_be(beside: Any) -> None:
+    """Each file that a unit names is there, and can be read as it is."""
+    beside.run(
+        "sed -n 's/^Documentation=//p' /lib/systemd/system/postwake-*.service | tr ' ' '\\n'"
+        " | sed -n 's,^file://,,p' | sort -u | xargs ls"
+    )
+    beside.run("grep -q '## Restore' /usr/share/doc/postwake/docs/operations.md")
 
 
 def test_after_a_power_cut(beside: Any) -> None:
