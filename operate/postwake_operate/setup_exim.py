@@ -14,7 +14,7 @@ from pathlib import Path
 from postwake import config as configuration
 from postwake.errors import UsageError
 from postwake_operate.plan import Membership, NewFile, NewStore, Units, systemctl, systemd_runs
-from postwake_operate.setup_postfix import GROUP, LOG_USER, Plan, filled_example
+from postwake_operate.setup_postfix import GROUP, LOG_USER, Plan, filled_example, require_users
 
 UNITS = ("postwake-migrate.service", "postwake-logparse.service", "postwake-maintenance.timer")
 TEXT = """\
@@ -50,6 +50,7 @@ def make_plan(log: Path, config_path: Path, *, with_services: bool = True) -> Pl
     if not with_services:
         return plan
     if systemd_runs() and systemctl("cat", "postwake-logparse.service").returncode == 0:
+        require_users(LOG_USER)
         plan.steps.append(Units(systemctl, UNITS))
     else:
         plan.notes.append("No units of systemd's here: start `postwake logparse` by your own means.")

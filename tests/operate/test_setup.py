@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from postwake import config as configuration
+from postwake.errors import UnavailableError
 from postwake_lab.ports import free_ports
 from postwake_lab.services import Services
 from postwake_lab.sink import Sink
@@ -19,7 +20,7 @@ from postwake_operate.journal import Journal
 from postwake_operate.plan import undo
 from postwake_operate.postfix import Postfix
 from postwake_operate.setup_exim import make_plan as make_exim_plan
-from postwake_operate.setup_postfix import _log_source, new_config
+from postwake_operate.setup_postfix import _log_source, new_config, require_users
 
 OURS = "{ unix:postwake/milter.sock, default_action=accept, connect_timeout=5s, content_timeout=30s }"
 NEW = ("--url", "https://track.example.com", "--domain", "example.com", "--domain", "news.example.com")
@@ -216,6 +217,14 @@ def test_an_instance_that_cannot_reach_the_socket(beside: Callable[..., Any]) ->
     command = next(part for part in done.stderr.split("`") if "postconf" in part)
     subprocess.run(command.split(), check=True)
     assert "chroot" not in other.run("setup", "postfix", "--no-services").stderr
+
+
+def test_users_of_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units whose users are missing cannot start: said before anything is changed."""
+    with pytest.raises(UnavailableError, match=r"user postwake-nobody: .*sysusers\.d"):
+        require_users("root", "postwake-nobody")
+    monkeypatch.setattr("postwake_operate.setup_postfix.GROUP", "root")
+    require_users("root", "daemon")
 
 
 def test_what_undo_would_do(beside: Callable[..., Any]) -> None:
