@@ -130,7 +130,6 @@ def test_explain_says_why(run: Run) -> None:
     assert "Not tracked (signed)" in run("explain", "bo@example.org").stdout
 
 
-@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(("mta", "word"), [("auto", "smtpd_milters"), ("exim", "Exim")])
 def test_explain_of_mail_that_no_milter_saw(run: Run, store: Path, tmp_path: Path, mta: str, word: str) -> None:
     """Beside an Exim that is as it should be, and no advice for Postfix."""
@@ -141,6 +140,7 @@ def test_explain_of_mail_that_no_milter_saw(run: Run, store: Path, tmp_path: Pat
     assert word in run("explain", "AAAAAAAAAA").stdout
 
 
+@pytest.mark.usefixtures("store")
 def test_report_counts(run: Run) -> None:
     """The report's JSON has the messages, states, hits by who, and rates; --by tag has a line for the tag."""
     report = json.loads(run("report", "--since", "2026-01-01", "--json").stdout)
