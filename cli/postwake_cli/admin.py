@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +18,7 @@ from postwake.keyfile import add_key
 from postwake.settings import load_settings
 from postwake.store.maintenance import migrate
 from postwake_cli.store_verbs import STORE_COMMANDS
+from postwake_operate.setup_postfix import GROUP
 
 
 @click.group()
@@ -47,10 +51,19 @@ def key() -> None:
 )
 @click.pass_obj
 def key_new(config_path: Path, path: Path | None) -> None:
-    """Add a new random key, which signs from the next start or SIGHUP on; the older ones go on verifying."""
+    """Add a new random key, which signs from the milter's next start or reload on; the older ones go on verifying.
+
+    The milter signs with it once it is reloaded; the pixel server finds it by itself.
+    """
     target = path or configuration.load(config_path).tracking.keys
+    first = not target.exists()
     key_id = add_key(target, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    if first and not os.geteuid():
+        with contextlib.suppress(LookupError):  # where there is no such group nobody but us can be meant
+            shutil.chown(target, group=GROUP)
     click.echo(f"{target}: added key {key_id}")
+    if not first:
+        click.echo("Now: systemctl reload postwake-milter", err=True)
 
 
 @click.group()

@@ -142,9 +142,11 @@ def explain(config_path: Path, what: str, as_json: bool) -> None:
 
     Exit status 1 if there is no such message.
     """
-    with closing(_open(config_path)) as connection:
+    config = configuration.load(config_path)
+    with closing(open_reader(config.store.path)) as connection:
         found = [queries.message(connection, number) for number in queries.find_messages(connection, what)]
-    rows = [_explained(about) for about in found]
+    unseen = _UNSEEN_EXIM if config.logparse.mta == "exim" else _UNSEEN
+    rows = [_explained(about, unseen) for about in found]
     if as_json:
         ndjson(rows)
     for row in rows if not as_json else ():
@@ -157,7 +159,11 @@ def explain(config_path: Path, what: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _explained(about: dict[str, Any]) -> dict[str, Any]:
+_UNSEEN = "Not tracked: the milter never saw it. Is it in smtpd_milters and non_smtpd_milters, and was it running?"
+_UNSEEN_EXIM = "Not tracked: it went through Exim, whose mail is not rewritten in this release."
+
+
+def _explained(about: dict[str, Any], unseen: str) -> dict[str, Any]:
     from postwake_milter.policy import REASONS
     from postwake_milter.rewrite.reasons import UNTRACKED_REASONS
 
@@ -167,9 +173,7 @@ def _explained(about: dict[str, Any]) -> dict[str, Any]:
     elif reason:
         sentence = f"Not tracked ({reason}). {REASONS.get(reason) or UNTRACKED_REASONS.get(reason, '')}".rstrip()
     else:
-        sentence = (
-            "Not tracked: the milter never saw it. Is it in smtpd_milters and non_smtpd_milters, and was it running?"
-        )
+        sentence = unseen
     keys = (
         "tracking_id",
         "queue_id",

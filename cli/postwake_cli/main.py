@@ -34,7 +34,7 @@ def cli(context: click.Context, config_path: Path) -> None:
 
     Results go to standard output, everything else to standard error. Exit status 0, 1 for a "no" as answer, or one of
     sysexits(3): 64 usage, 65 bad data, 66 no input, 69 unavailable, 73 cannot create, 74 cannot read or write,
-    75 try again, 78 configuration.
+    75 try again, 77 no permission, 78 configuration.
     """
     context.obj = config_path
 
@@ -80,6 +80,9 @@ def main() -> None:
     except BrokenPipeError:
         _give_up_output()
         sys.exit(0)
+    except PermissionError as error:
+        _fatal(f"{error.filename or 'this'}: {error.strerror}: expected to be root, or a user who may")
+        sys.exit(os.EX_NOPERM)
     except OSError as error:
         if error.filename is not None:
             raise

@@ -21,7 +21,7 @@ from postwake_operate.postfix import Postfix
 from postwake_operate.setup_postfix import Plan, make_plan
 
 DEFAULT_STATE = Path("/var/lib/postwake")
-_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_DIRECTORY = click.Path(path_type=Path, file_okay=False, readable=False)
 
 
 @click.group()
@@ -109,15 +109,17 @@ def _take_back(journal: Journal, dry_run: bool, postfix: Postfix | None = None) 
         return
     if dry_run:
         for entry in reversed(journal.entries):
-            click.echo(
-                f"would take back: {entry['kind']} {entry.get('path') or entry.get('units') or entry.get('user')}"
-            )
+            what = [*entry.get("units", ()), *(entry[key] for key in ("path", "user", "group") if key in entry)]
+            click.echo(f"would take back: {entry['kind']}: {', '.join(what)}")
         return
     for kind, sentence in undo(journal):
         click.echo(sentence)
         if kind == "main.cf" and postfix is not None:
             _reload(postfix)  # from now on nobody asks a milter that is about to be stopped
-    click.echo("Keys and store stay: links in mail that was sent need the keys. Purging the package removes them.")
+    click.echo(
+        "Keys and store stay: links in mail that was sent need the keys, and a pixel server: they are dead while none"
+        " runs. Purging the package removes keys and store."
+    )
 
 
 def _reload(postfix: Postfix) -> None:

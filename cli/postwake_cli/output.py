@@ -63,8 +63,8 @@ def percent(part: int, whole: int) -> str:
 
 
 def local_time(at: str) -> str:
-    """Return an RFC 3339 UTC time of the store as local time for people, to the second."""
-    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Return an RFC 3339 UTC time of the store as local time for people, to the second, with its offset from UTC."""
+    return datetime.fromisoformat(at).astimezone().isoformat(" ", "seconds")
 
 
 _MOST_US = 62_135_596_800_000_000

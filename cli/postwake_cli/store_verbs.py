@@ -18,6 +18,7 @@ from postwake.errors import CannotCreateError, StoreUnavailableError, UsageError
 from postwake.store import maintenance, person
 from postwake.store import purge as purging
 from postwake_cli.output import document, printable
+from postwake_operate.check_store import MAINTENANCE_USER
 
 _NAME = "postwake-%Y%m%dT%H%M%SZ.db"
 _NAMES = "postwake-[0-9]*T[0-9]*Z.db"
@@ -75,7 +76,11 @@ def _remove_unfinished(directory: Path) -> None:
 
 def _make_directory(path: Path) -> None:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode=0o700, parents=True)
+            if not os.geteuid():  # somebody was here before the nightly unit, which must write there too
+                with contextlib.suppress(LookupError):
+                    shutil.chown(path, MAINTENANCE_USER)
     except OSError as error:
         raise CannotCreateError(f"backup.directory = {path}: cannot make it: {error.strerror}") from None
 

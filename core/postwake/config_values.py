@@ -18,8 +18,8 @@ def _network(text: str) -> str:
 
 
 def _domain(text: str) -> str:
-    if not text or "@" in text or "/" in text or text != text.strip() or text.startswith("."):
-        raise ValueError("expected a domain such as example.com, without @")
+    if not re.fullmatch(r"[^\s@/*,.][^\s@/*,]*", text):
+        raise ValueError("expected a domain such as example.com, without @ and *: subdomains are named one by one")
     return text.lower()
 
 

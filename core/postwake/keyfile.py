@@ -33,9 +33,8 @@ def read_keys(path: Path) -> KeyRing:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii", errors="replace")
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot read the signing keys: {error.strerror}; `postwake key new` makes one"
-        ) from None
+        new = "; `postwake key new` makes one" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"{path}: cannot read the signing keys: {error.strerror}{new}") from None
     problems: list[str] = []
     if stat.S_IMODE(mode) & (stat.S_IROTH | stat.S_IWOTH):
         problems.append(

@@ -35,9 +35,10 @@ def run_checks(
         if _tracks(config):
             configuration.require_tracking(config, str(config_path))
     except ConfigError as error:
-        return [
-            fail("configuration", "; ".join(error.problems), "mend the file; `postwake config check` reads it anew")
-        ]
+        advice = "mend the file; `postwake config check` reads it anew"
+        if not config_path.exists():
+            advice = "`postwake setup postfix` (or exim) writes one"
+        return [fail("configuration", "; ".join(error.problems), advice)]
     return list(_all(config, config_path, options, now_us()))
 
 
@@ -91,9 +92,12 @@ def _keys(config: Config) -> Iterator[Finding]:
     try:
         read_keys(path)
     except ConfigError as error:
-        yield fail(
-            "keys", "; ".join(error.problems), f"`postwake key new` makes one; chmod 0640, group postwake: {path}"
-        )
+        advice = f"chgrp postwake {path}; chmod 0640 {path}; a line that is no key: mend it"
+        if not path.exists():
+            advice = (
+                f"restore {path} from a backup: links in mail sent so far are dead without it; else `postwake key new`"
+            )
+        yield fail("keys", "; ".join(error.problems), advice)
         return
     info = path.stat()
     if info.st_mode & 0o027:
@@ -103,7 +107,7 @@ def _keys(config: Config) -> Iterator[Finding]:
     for name in ("postwake-milter", "postwake-pixelserver"):
         who = access.service(name)
         if who.uid != os.geteuid() and (obstacle := who.first_obstacle(path, access.READ)) is not None:
-            advice = f"chgrp postwake {path}"
+            advice = f"chgrp postwake {path}; chmod 0640 {path}"
             yield fail("keys", f"{name} cannot read {path}: {obstacle} is {access.describe(obstacle)}", advice)
             return
     yield ok("keys", f"{path}: {access.describe(path)}")

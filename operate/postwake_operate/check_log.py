@@ -23,7 +23,8 @@ MOVING_WITHIN_S = 900
 RETRIED_WITHIN_S = 7200
 """Deferred mail is tried again after maximal_backoff_time, 4000 s unless changed."""
 FUTURE_US = 120_000_000
-BEHIND_US = 3_600_000_000
+HOUR_US = 3_600_000_000
+BEHIND_US = HOUR_US
 LAG_BYTES = 50_000_000
 
 
@@ -41,7 +42,7 @@ def check(config: Config, postfix: Postfix | None, now_us: int) -> Iterator[Find
             yield ok("log", f"syslog socket {listen}")
         else:
             yield fail("log", f"{listen}: no socket there", "systemctl status postwake-logparse")
-    yield _stamps(config, now_us)
+    yield _stamps(config, metrics, now_us)
     yield _lag(metrics)
 
 
@@ -100,14 +101,16 @@ def _moves(silent_s: float, postfix: Postfix | None, advice: str) -> Finding:
     return ok("log moves", f"last written {duration(silent_s)} ago")
 
 
-def _stamps(config: Config, now_us: int) -> Finding:
+def _stamps(config: Config, metrics: Scrape, now_us: int) -> Finding:
     name = "log stamps"
     try:
         with closing(open_reader(config.store.path)) as connection:
             rows = connection.execute("SELECT source, at_us FROM cursor ORDER BY source").fetchall()
     except (PostwakeError, sqlite3.DatabaseError):
         return skip(name, "the store cannot be read")
-    newest = max((row[1] for row in rows), default=0)
+    # The cursors' times are good to the hour only; a log parser that has read since its start knows the line's own.
+    read_us = int(metrics.values.get("postwake_log_last_line_timestamp_seconds", 0) * 1e6)
+    newest = max((read_us, *(row[1] for row in rows)))
     if not newest:
         return skip(name, "nothing of the log has been read yet")
     if newest > now_us + FUTURE_US:
@@ -120,7 +123,8 @@ def _stamps(config: Config, now_us: int) -> Finding:
             behind = duration((written_us - newest) / 1e6)
             advice = "is the log parser running and keeping up? else its zone is wrong: logparse.timezone"
             return warn(name, f"the newest line read says {behind} before the file was written", advice)
-    return ok(name, f"newest line read: {duration(max(0, now_us - newest) / 1e6)} old")
+    upto = "" if newest % HOUR_US else "up to "
+    return ok(name, f"newest line read: {upto}{duration(max(0, now_us - newest) / 1e6)} old")
 
 
 def _lag(metrics: Scrape) -> Finding:

@@ -50,18 +50,18 @@ def check(config: Config, postfix: Postfix | None) -> Iterator[Finding]:
         yield warn("milter socket", f"{path}: {access.describe(path)}: everybody may have links signed", advice)
     else:
         yield ok("milter socket", f"{path}: {access.describe(path)}")
-    yield _answers(path, start)
+    try:
+        version = negotiate(path)
+    except ConnectionRefusedError:
+        yield fail("milter answers", f"{path}: nobody listens there: the milter does not run", start)
+        return
+    except (OSError, ValueError) as error:
+        yield fail("milter answers", f"{path}: {getattr(error, 'strerror', None) or error}", start)
+    else:
+        yield ok("milter answers", f"milter protocol version {version}")
     if postfix is not None and config.logparse.mta != "exim":
         yield _for_postfix(path, postfix)
     yield from confinement()
-
-
-def _answers(path: Path, advice: str) -> Finding:
-    try:
-        version = negotiate(path)
-    except (OSError, ValueError) as error:
-        return fail("milter answers", f"{path}: {error}", advice)
-    return ok("milter answers", f"milter protocol version {version}")
 
 
 def negotiate(path: Path, patience_s: float = PATIENCE_S) -> int:
@@ -99,14 +99,21 @@ def _read(connection: socket.socket, n: int) -> bytes:
 
 def _for_postfix(path: Path, postfix: Postfix) -> Finding:
     name = "milter for postfix"
-    if not path.is_relative_to(postfix.queue):
-        advice = f"milter.socket under {postfix.queue}, such as {postfix.queue}/postwake/milter.sock"
-        return warn(name, f"{path} is outside of {postfix.queue}: chrooted processes cannot reach it", advice)
+    chrooted = postfix.chrooted()
+    if path.is_relative_to(postfix.queue):
+        root, inside = str(postfix.queue), f"/{path.relative_to(postfix.queue)}"
+    elif not chrooted:
+        root, inside = "/", str(path)
+    else:
+        advice = (
+            f"milter.socket under {postfix.queue} or, where another instance has it, no chroot: {postfix.unchroot()}"
+        )
+        found = f"{path} is outside of {postfix.queue}: {', '.join(chrooted)} cannot reach it"
+        return fail(name, found, advice)
     if os.geteuid():
         return skip(name, "only root can try it as Postfix does")
     owner = pwd.getpwnam(postfix.setting("mail_owner"))
-    inside = f"/{path.relative_to(postfix.queue)}"
-    command = [sys.executable, "-c", _AS_POSTFIX, str(postfix.queue), inside, str(owner.pw_uid), str(owner.pw_gid)]
+    command = [sys.executable, "-c", _AS_POSTFIX, root, inside, str(owner.pw_uid), str(owner.pw_gid)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         who = access.Identity(owner.pw_name, owner.pw_uid, frozenset({owner.pw_gid}))
@@ -114,7 +121,7 @@ def _for_postfix(path: Path, postfix: Postfix) -> Finding:
         why = f"; {obstacle} is {access.describe(obstacle)}" if obstacle is not None else ""
         advice = f'milter.socket_group = "postfix", and its directory {path.parent} 2750 with group postfix'
         return fail(name, f"{owner.pw_name} cannot connect to {path}: {done.stderr.strip()}{why}", advice)
-    return ok(name, f"{owner.pw_name} reaches {inside} from within {postfix.queue}")
+    return ok(name, f"{owner.pw_name} reaches {inside} from within {root}")
 
 
 def confinement(system: Path = Path("/sys")) -> Iterator[Finding]:

@@ -21,6 +21,10 @@ LEAST_FREE_BYTES = 64 << 20
 """Less than the write-ahead log may grow to between two checkpoints."""
 WAL_BYTES = 256 << 20
 SPOOL_AGE_S = 600
+MAINTENANCE_USER = "postwake-logparse"
+"""Whom the maintenance unit runs as."""
+BACKUP_AGE_S = 2 * 86_400
+"""One is made every night."""
 FUTURE_US = 120_000_000
 """A mail server's clock may be corrected by seconds; two minutes ahead of the present is another matter."""
 
@@ -37,7 +41,7 @@ def check(config: Config, now_us: int) -> Iterator[Finding]:
         yield fail("store", str(error), "`postwake db migrate` for an older schema; the newer release for a newer one")
     except PostwakeError as error:
         usable = False
-        advice = "`postwake db migrate` makes a store; a damaged one: docs/operations.md, “A damaged store”"
+        advice = "`postwake db migrate` makes a store; one that is there: see what is found of its disk and integrity"
         yield fail("store", str(error), advice)
     if path.exists():
         yield _integrity(path)
@@ -48,32 +52,40 @@ def check(config: Config, now_us: int) -> Iterator[Finding]:
     if usable:
         yield _clock(path, now_us)
     yield _spool(config.store.spool_dir, now_us)
+    yield _backup(config, now_us)
 
 
 def _integrity(path: Path) -> Finding:
     n = path.stat().st_size
     if n > QUICK_CHECK_BYTES:
         return skip("store integrity", f"{size(n)}: left to `postwake db check`, which the maintenance timer runs")
-    problems = check_integrity(path, quick=True)
+    try:
+        problems = check_integrity(path, quick=True)
+    except PostwakeError as error:
+        return fail("store integrity", str(error), "nothing is known of the file: mend what is in the way first")
     if problems:
         advice = "restore a backup or rebuild: docs/operations.md, “A damaged store”"
         return fail("store integrity", f"{path}: damaged: {problems[0]}", advice)
     return ok("store integrity", f"quick check of {size(n)}")
 
 
-def _writable(path: Path) -> Finding:
-    for name in ("postwake-milter", "postwake-logparse", "postwake-pixelserver"):
+def _obstacle(target: Path, *names: str) -> str:
+    """Return which of these services cannot write *target*, and why; empty if all can."""
+    wanted = access.WRITE | access.READ | (access.ENTER if target.is_dir() else 0)
+    for name in names:
         who = access.service(name)
-        for target in (path.parent, path):
-            wanted = access.WRITE | access.READ | (access.ENTER if target.is_dir() else 0)
-            obstacle = who.first_obstacle(target, wanted)
-            if obstacle is not None:
-                found = f"{who.name} cannot write {target}: {obstacle} is {access.describe(obstacle)}"
-                return fail(
-                    "store permissions",
-                    found,
-                    f"chgrp -R postwake {path.parent}; chmod 2770 {path.parent}; chmod 0660 {path}",
-                )
+        obstacle = who.first_obstacle(target, wanted)
+        if obstacle is not None:
+            return f"{who.name} cannot write {target}: {obstacle} is {access.describe(obstacle)}"
+    return ""
+
+
+def _writable(path: Path) -> Finding:
+    for target in (path.parent, path):
+        found = _obstacle(target, "postwake-milter", "postwake-logparse", "postwake-pixelserver")
+        if found:
+            advice = f"chgrp postwake {path.parent} {path}; chmod 2770 {path.parent}; chmod 0660 {path}"
+            return fail("store permissions", found, advice)
     if path.stat().st_mode & 0o007:
         return warn(
             "store permissions",
@@ -119,7 +131,27 @@ def _clock(path: Path, now_us: int) -> Finding:
     return ok("clock", "no event in the future")
 
 
+def _backup(config: Config, now_us: int) -> Finding:
+    directory = config.backup.directory
+    if not config.backup.keep:
+        return skip("backup", "backup.keep = 0: none is made")
+    if not directory.is_dir():
+        return ok("backup", f"{directory}: none yet: the maintenance timer makes one every night")
+    found = _obstacle(directory, MAINTENANCE_USER)
+    if found:
+        return fail("backup", found, f"chown {MAINTENANCE_USER} {directory}; systemctl start postwake-maintenance")
+    newest_s = max((path.stat().st_mtime for path in directory.glob("postwake-*.db")), default=0.0)
+    if newest_s and now_us / 1e6 - newest_s > BACKUP_AGE_S:
+        age = duration(now_us / 1e6 - newest_s)
+        advice = "systemctl status postwake-maintenance.timer; journalctl -u postwake-maintenance says what failed"
+        return warn("backup", f"{directory}: the newest is {age} old", advice)
+    return ok("backup", f"{directory}: {f'{duration(now_us / 1e6 - newest_s)} old' if newest_s else 'none yet'}")
+
+
 def _spool(directory: Path, now_us: int) -> Finding:
+    found = _obstacle(directory, "postwake-milter", "postwake-pixelserver") if directory.is_dir() else ""
+    if found:
+        return fail("spool", found, f"chgrp postwake {directory}; chmod 2770 {directory}")
     try:
         waiting = [item for path in directory.glob("*.spool") if (item := path.stat()).st_size]
         refused = [path for path in directory.glob("*.bad") if path.stat().st_size]

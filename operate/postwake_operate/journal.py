@@ -29,6 +29,8 @@ class Journal:
             self.entries = json.loads(self.path.read_text(encoding="ascii"))["entries"]
         except FileNotFoundError:
             pass
+        except PermissionError:
+            raise  # not what is in it is wrong, but who asks
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path}: cannot read what setup has changed: {error}") from None
 

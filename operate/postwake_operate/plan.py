@@ -47,7 +47,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file that is not there yet."""
+    """A configuration file in TOML that is not there yet. Its comments and empty sections are not shown."""
 
     path: Path
     data: bytes
@@ -59,7 +59,9 @@ class NewFile:
 
     def describe(self) -> str:
         """See :class:`Step`."""
-        return f"new file {self.path} (mode {self.mode:04o})"
+        lines = [line for line in self.data.decode().splitlines() if line and not line.startswith("#")]
+        said = [line for line, after in zip(lines, [*lines[1:], "["], strict=True) if line[0] + after[0] != "[["]
+        return "\n".join([f"new file {self.path} (mode {self.mode:04o}), in it:", *(f"+{line}" for line in said)])
 
     def apply(self, journal: Journal) -> None:
         """See :class:`Step`."""

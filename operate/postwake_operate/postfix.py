@@ -84,6 +84,21 @@ class Postfix:
         """Return the configuration directories of the further instances that postmulti(1) knows."""
         return [Path(word) for word in self.setting("multi_instance_directories").replace(",", " ").split()]
 
+    def chrooted(self) -> list[str]:
+        """Return the services that call milters and whose root may be the queue directory, such as ``smtp/inet``."""
+        fields = self._read("-F")
+        return [
+            service
+            for key, value in fields.items()
+            for service, _, field in [key.rpartition("/")]
+            if field == "command" and value.split()[0] in ("smtpd", "cleanup") and fields[f"{service}/chroot"] != "n"
+        ]
+
+    def unchroot(self) -> str:
+        """Return the command by which they run without chroot."""
+        command = self.command("postconf", "-F", *(f"{name}/chroot=n" for name in self.chrooted()))
+        return f"`{' '.join(command)}`, then reload"
+
     def is_running(self) -> bool:
         """Return whether its master runs."""
         return self._run("postfix", "status").returncode == 0
@@ -105,7 +120,9 @@ class Postfix:
         if path is None:
             raise UnavailableError(f"{name}: not found: expected an installed Postfix")
         option = "-C" if name == "sendmail" else "-c"
-        return [path, *([] if self._given is None else [option, str(self._given)]), *arguments]
+        # Without -c postfix(1) is about every instance there is, and fails where one of them does not run.
+        directory = self.config if name == "postfix" else self._given
+        return [path, *([] if directory is None else [option, str(directory)]), *arguments]
 
     def queued(self) -> dict[str, int]:
         """Return how many messages wait in each queue, as far as we may look."""
@@ -131,13 +148,19 @@ class Postfix:
 
     def _overrides(self) -> list[Override]:
         found = []
-        for key, value in self._read("-P").items():
+        for key, value in self._settings_of_services().items():
             service, _, parameter = key.rpartition("/")
             if parameter in ("smtpd_milters", "non_smtpd_milters", "milter_default_action") or (
                 parameter == "receive_override_options" and "no_milters" in value
             ):
                 found.append(Override(service, parameter, value))
         return found
+
+    def _settings_of_services(self) -> dict[str, str]:
+        try:
+            return self._read("-x", "-P")
+        except UnavailableError:  # a value that names itself, which postconf cannot expand
+            return self._read("-P")
 
     def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         # latin-1: a configuration is bytes, and a value in another charset is no reason to fail

@@ -14,16 +14,17 @@ from pathlib import Path
 from postwake import config as configuration
 from postwake.errors import UsageError
 from postwake_operate.plan import Membership, NewFile, NewStore, Units, systemctl, systemd_runs
-from postwake_operate.setup_postfix import GROUP, LOG_USER, Plan, filled_example
+from postwake_operate.setup_postfix import GROUP, LOG_USER, Plan, filled_example, require_users
 
 UNITS = ("postwake-migrate.service", "postwake-logparse.service", "postwake-maintenance.timer")
 TEXT = """\
 # Exim: Postwake reads its log: sent, deferred, bounced, by message and recipient. Rewriting bodies (opens and clicks)
 # is for Postfix in this release: Exim has no milter interface.
 #
-# In the main section of Exim's configuration (Debian: /etc/exim4/conf.d/main/000_localmacros as
-# MAIN_LOG_SELECTOR = …, or exim4.conf.template). Without these fields recipients before
-# rewriting and aliases, recipients that are not delivered to yet, and delivery times are missing. Then restart Exim:
+# In the main section of Exim's configuration. Without these fields recipients before rewriting and aliases,
+# recipients that are not delivered to yet, and delivery times are missing. On Debian the first line begins with
+# MAIN_LOG_SELECTOR instead of log_selector, and both belong into /etc/exim4/exim4.conf.localmacros, or, where the
+# configuration is split, into /etc/exim4/conf.d/main/000_localmacros. Then restart Exim:
 
 log_selector = +all_parents +received_recipients +sender_on_delivery +deliver_time +queue_time +smtp_confirmation
 log_timezone = yes
@@ -49,6 +50,7 @@ def make_plan(log: Path, config_path: Path, *, with_services: bool = True) -> Pl
     if not with_services:
         return plan
     if systemd_runs() and systemctl("cat", "postwake-logparse.service").returncode == 0:
+        require_users(LOG_USER)
         plan.steps.append(Units(systemctl, UNITS))
     else:
         plan.notes.append("No units of systemd's here: start `postwake logparse` by your own means.")

@@ -33,6 +33,7 @@ from postwake_operate.postfix import Postfix
 GROUP = "postwake"
 MILTER_USER = "postwake-milter"
 LOG_USER = "postwake-logparse"
+WEB_USER = "postwake-pixelserver"
 PARAMETERS = ("smtpd_milters", "non_smtpd_milters")
 LOGS = (Path("/var/log/mail.log"), Path("/var/log/maillog"), Path("/var/log/mail"))
 """Where syslog daemons write mail's facility: Debian and Ubuntu, Red Hat, SUSE."""
@@ -160,6 +161,7 @@ def make_plan(
     ]
     if with_services and systemd_runs():
         if systemctl("cat", "postwake-milter.service").returncode == 0:
+            require_users(MILTER_USER, LOG_USER, WEB_USER)
             plan.steps.append(Units(systemctl))
         else:
             plan.notes.append(
@@ -172,6 +174,18 @@ def make_plan(
     plan.steps.append(_main_cf(postfix, config))
     plan.notes += _notes(postfix, config)
     return plan
+
+
+def require_users(*names: str) -> None:
+    """Raise :class:`UnavailableError` unless the users that the units name, and their group, are there."""
+    missing = [] if any(entry.gr_name == GROUP for entry in grp.getgrall()) else [f"group {GROUP}"]
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    missing += [f"user {name}" for name in names if name not in known]
+    if missing:
+        raise UnavailableError(
+            f"not there: {', '.join(missing)}: expected those of the installed units: `systemd-sysusers` makes them"
+            " once systemd/sysusers.conf is /etc/sysusers.d/postwake.conf; or --no-services"
+        )
 
 
 def _refuse_second_configuration(path: Path, url: str, domains: tuple[str, ...]) -> None:
@@ -238,9 +252,9 @@ def _notes(postfix: Postfix, config: Config) -> list[str]:
         f"Another Postfix instance: {directory}. It has its own main.cf: --postfix-config {directory} sets it up."
         for directory in postfix.other_instances()
     ]
-    if not config.milter.socket.is_relative_to(postfix.queue):
+    if not config.milter.socket.is_relative_to(postfix.queue) and postfix.chrooted():
         notes.append(
-            f"milter.socket = {config.milter.socket} is outside of {postfix.queue}: chrooted Postfix processes"
-            " cannot reach it."
+            f"milter.socket = {config.milter.socket} is outside of {postfix.queue}: {', '.join(postfix.chrooted())} run"
+            f" chrooted there and cannot reach it. Mail stays untracked until they do not: {postfix.unchroot()}."
         )
     return notes

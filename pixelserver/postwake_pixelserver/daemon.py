@@ -32,6 +32,7 @@ import logging
 import multiprocessing
 import multiprocessing.util
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -310,10 +311,15 @@ class _Listener:
 def _group(name: str) -> int | None:
     if not name:
         return None
+    key = f'pixelserver.socket_group = "{name}"'
     try:
-        return grp.getgrnam(name).gr_gid
+        group = grp.getgrnam(name).gr_gid
     except KeyError:
-        raise ConfigError(f'pixelserver.socket_group = "{name}": no such group: expected one of this machine') from None
+        raise ConfigError(f"{key}: no such group: expected one of this machine") from None
+    if os.geteuid() and group not in (os.getegid(), *os.getgroups()):  # chown(2) would be refused
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        raise ConfigError(f"{key}: {user} is not in it: expected `usermod -aG {name} {user}`, then a restart")
+    return group
 
 
 class _UnixConnection(http.client.HTTPConnection):

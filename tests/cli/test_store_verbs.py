@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +22,13 @@ from postwake.store.recorder import Recorder
 from postwake.store.transaction import Transactions
 from postwake.tracking_id import make_tracking_id
 
+_AS_NOBODY = """
+import os, postwake_cli.main, postwake_console
+os.setgroups([])
+os.setegid(65534)
+os.seteuid(65534)
+postwake_cli.main.main()
+"""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 AT_US = 1_795_000_000_000_000
 TRACKED = make_tracking_id(AT_US, bytes(10))
@@ -120,6 +130,16 @@ def test_explain_says_why(run: Run) -> None:
     assert "Not tracked (signed)" in run("explain", "bo@example.org").stdout
 
 
+@pytest.mark.parametrize(("mta", "word"), [("auto", "smtpd_milters"), ("exim", "Exim")])
+def test_explain_of_mail_that_no_milter_saw(run: Run, store: Path, tmp_path: Path, mta: str, word: str) -> None:
+    """Beside an Exim that is as it should be, and no advice for Postfix."""
+    config = tmp_path / "postwake.toml"
+    config.write_text(f'{config.read_text()}[logparse]\nmta = "{mta}"\n')
+    with closing(open_writer(store)) as connection, connection:
+        connection.execute("UPDATE message SET untracked_reason = NULL WHERE NOT tracked")
+    assert word in run("explain", "AAAAAAAAAA").stdout
+
+
 @pytest.mark.usefixtures("store")
 def test_report_counts(run: Run) -> None:
     """The report's JSON has the messages, states, hits by who, and rates; --by tag has a line for the tag."""
@@ -148,8 +168,11 @@ def test_key_new_and_config_check(run: Run, tmp_path: Path) -> None:
     assert missing.returncode == 78
     assert "postwake key new" in missing.stderr
 
-    assert "added key 1" in run("key", "new").stdout
-    assert "added key 2" in run("key", "new").stdout
+    first, second = run("key", "new"), run("key", "new")
+    assert "added key 1" in first.stdout
+    assert "added key 2" in second.stdout
+    assert first.stderr == ""
+    assert second.stderr.index("reload postwake-pixelserver") < second.stderr.index("reload postwake-milter")
     assert run("config", "check").returncode == 0
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o640
 
@@ -165,6 +188,35 @@ def test_config_check_tells_of_configuration_and_keys_at_once(run: Run, tmp_path
     assert "milter.workers = 0" in done.stderr
     assert "milter.wokers: unknown key" in done.stderr
     assert f"{tmp_path}/keys: cannot read the signing keys" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "verb", [("report",), ("message", "x"), ("db", "check"), ("db", "backup", "/tmp/x"), ("check",)]
+)
+def test_a_store_that_one_may_not_read(run: Run, store: Path, verb: tuple[str, ...]) -> None:
+    """Somebody who is not in the group is told so in one line, whatever the verb."""
+    if os.geteuid():
+        pytest.skip("needs root, to be somebody else")
+    outside = Path(tempfile.mkdtemp())
+    try:
+        config = outside / "postwake.toml"
+        closed = outside / "closed"
+        closed.mkdir(mode=0o700)
+        config.write_text(
+            f'[store]\npath = "{closed}/postwake.db"\nspool_dir = "{closed}/spool"\n'
+            '[tracking]\nurl = "https://track.example.com"\nsender_domains = ["example.com"]\n'
+            f'keys = "{closed}/keys"\n[backup]\ndirectory = "{closed}/backup"\n'
+        )
+        outside.chmod(0o755)
+        shutil.copy(store, closed / "postwake.db")
+        # Not run as nobody from the start, who may not read this checkout.
+        line = [sys.executable, "-c", _AS_NOBODY, "--config", str(config), *verb]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+    finally:
+        shutil.rmtree(outside)
+    assert done.returncode in (1, 75, 77)
+    assert "Traceback" not in done.stderr
+    assert "Permission denied" in done.stdout + done.stderr
 
 
 def test_a_store_that_is_not_there(run: Run) -> None:

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from postwake_lab.disks import fill
 from postwake_lab.services import Services
 from postwake_operate.access import Identity
 from postwake_operate.check_milter import confinement, negotiate
+from postwake_operate.check_web import Scrape
 
 MILTERS = "{ unix:postwake/milter.sock, default_action=accept }"
 Make = Callable[..., Any]
@@ -85,7 +87,8 @@ def test_socket_left_over(it: Any, listening: socket.socket) -> None:
     """A file that nobody listens on any more."""
     listening.close()
     found = it.check()
-    assert found["milter answers"][:2] == ("fail", f"{it.socket}: [Errno 111] Connection refused")
+    assert found["milter answers"][:2] == ("fail", f"{it.socket}: nobody listens there: the milter does not run")
+    assert "milter for postfix" not in found  # modes are not what is in the way
 
 
 def test_socket_served_by_something_else(it: Any, listening: socket.socket) -> None:
@@ -150,7 +153,8 @@ def test_keys(it: Any, mode: int | None, word: str) -> None:
     status, found, advice = it.check()["keys"]
     assert status == "fail"
     assert word in found
-    assert advice
+    assert ("restore" in advice) == (mode is None)  # a new key would not bring the links of sent mail back
+    assert "chmod 0640" in advice or mode is None
 
 
 def test_log_missing(it: Any) -> None:
@@ -250,6 +254,17 @@ def test_clock_jumped(it: Any) -> None:
     assert found["log stamps"][:2] == ("fail", "the newest line read says 24 h from now")
 
 
+def test_the_newest_line_read(it: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's cursors know its time to the hour, the log parser's metrics to the second."""
+    it.postfix.log.write_text("")
+    now_us = int(time.time()) * 1_000_000
+    execute(it, "INSERT INTO cursor VALUES ('file', '{}', ?)", now_us // 3_600_000_000 * 3_600_000_000)
+    assert it.check()["log stamps"][1].startswith("newest line read: up to ")
+    known = Scrape("ok", values={"postwake_log_last_line_timestamp_seconds": now_us / 1e6 - 5})
+    monkeypatch.setattr("postwake_operate.check_log.scrape", lambda _listener: known)
+    assert it.check()["log stamps"][1] in ("newest line read: 5 s old", "newest line read: 6 s old")
+
+
 def test_store_missing(it: Any) -> None:
     """With the command that makes one."""
     it.store.unlink()
@@ -290,6 +305,25 @@ def test_disk_full(it: Any, beside: Make, make_disk: Callable[..., Path]) -> Non
     assert "postwake db purge" in advice
 
 
+def test_a_full_disk_is_no_damage(it: Any, make_disk: Callable[..., Path]) -> None:
+    """SQLite cannot open a store without room for its log; nobody is told to restore a backup because of that."""
+    disk = make_disk("2m", it.directory / "disk")
+    shutil.copy(it.store, disk / "postwake.db")
+    it.config.write_text(it.config.read_text().replace(str(it.store), str(disk / "postwake.db")))
+    fill(disk)
+    found = it.check()
+    for name in ("store", "store integrity"):
+        status, what, advice = found[name]
+        assert status == "fail"
+        assert "0 bytes are free on its disk" in what
+        assert "damaged" not in what + advice
+    for verb in (("db", "check"), ("report",)):
+        done = it.run(*verb)
+        assert done.returncode == 75
+        assert "0 bytes are free on its disk" in done.stderr
+        assert "damaged" not in done.stderr
+
+
 def test_spool_waiting(it: Any) -> None:
     """Events that nobody replays, and lines that nobody can."""
     spool = it.directory / "spool"
@@ -302,6 +336,37 @@ def test_spool_waiting(it: Any) -> None:
     assert it.check()["spool"][:2] == ("fail", "1 files, 3 bytes, the oldest waits for 60 min")
     (spool / "milter-1-1.bad").write_text("?\n")
     assert it.check()["spool"][0] == "warn"
+
+
+def test_spool_that_services_cannot_write(it: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found before the store is locked and events are lost."""
+    spool = it.directory / "spool"
+    spool.mkdir(mode=0o755)
+    stranger = Identity("postwake-milter", 64_321, frozenset({64_321}))
+    monkeypatch.setattr("postwake_operate.access.service", lambda *_: stranger)
+    status, found, advice = it.check()["spool"]
+    assert (status, f"postwake-milter cannot write {spool}" in found) == ("fail", True)
+    assert f"chgrp postwake {spool}" in advice
+
+
+def test_backup(it: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None asked for, none yet, one of last night, an old one, a directory that the nightly unit cannot write."""
+    directory = it.directory / "backup"
+    text = it.config.read_text()
+    it.config.write_text(f"{text}[backup]\nkeep = 0\n")
+    assert it.check()["backup"][0] == "skip"
+    it.config.write_text(f'{text}[backup]\ndirectory = "{directory}"\n')
+    assert "none yet" in it.check()["backup"][1]
+    directory.mkdir(mode=0o700)
+    made = directory / "postwake-20261125T221506Z.db"
+    made.write_text("")
+    assert it.check()["backup"][0] == "ok"
+    os.utime(made, (time.time() - 3 * 86_400,) * 2)
+    assert it.check()["backup"][:2] == ("warn", f"{directory}: the newest is 3 days old")
+    stranger = Identity("postwake-logparse", 64_321, frozenset({64_321}))
+    monkeypatch.setattr("postwake_operate.access.service", lambda *_: stranger)
+    status, _, advice = it.check()["backup"]
+    assert (status, f"chown postwake-logparse {directory}" in advice) == ("fail", True)
 
 
 class Stranger(BaseHTTPRequestHandler):
@@ -392,4 +457,4 @@ def test_table_for_people(it: Any) -> None:
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
     assert any(line.startswith("fail  keys") for line in lines)
-    assert any(line.lstrip().startswith("→ `postwake key new`") for line in lines)
+    assert any(line.lstrip().startswith("→ restore") for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -85,6 +86,23 @@ def test_backup_as_configured(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
     assert "twice the store" in err
     assert len(list(target.iterdir())) == 1
     monkeypatch.undo()
+
+
+def test_backup_by_root_leaves_room_for_the_nightly_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that root makes belongs to the maintenance unit's user, who must write there every night."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    monkeypatch.setattr("postwake_cli.store_verbs.MAINTENANCE_USER", "nobody")
+    target = tmp_path / "nightly"
+    configure(tmp_path, f'[backup]\ndirectory = "{target}"\n')
+    assert run("backup")[0] == 0
+    assert target.owner() == "nobody"
+    target.chmod(0o755)
+    shutil.chown(target, "root")
+    assert run("backup")[0] == 0
+    assert target.owner() == "root"  # one that was there is the administrator's
 
 
 def test_no_backup_configured(run: Run, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from postwake import config as configuration
+from postwake.errors import UnavailableError
 from postwake_lab.ports import free_ports
 from postwake_lab.services import Services
 from postwake_lab.sink import Sink
@@ -19,7 +20,7 @@ from postwake_operate.journal import Journal
 from postwake_operate.plan import undo
 from postwake_operate.postfix import Postfix
 from postwake_operate.setup_exim import make_plan as make_exim_plan
-from postwake_operate.setup_postfix import _log_source, new_config
+from postwake_operate.setup_postfix import _log_source, new_config, require_users
 
 OURS = "{ unix:postwake/milter.sock, default_action=accept, connect_timeout=5s, content_timeout=30s }"
 NEW = ("--url", "https://track.example.com", "--domain", "example.com", "--domain", "news.example.com")
@@ -101,6 +102,8 @@ def test_without_yes_nothing_happens(beside: Callable[..., Any]) -> None:
         done = it.run("setup", "postfix", *NEW, *arguments)
         assert done.returncode == 0
         assert f"+smtpd_milters = {OURS}" in done.stdout
+        assert '+[tracking]\n+url = "https://track.example.com"\n+sender_domains = ["example.com", "news' in done.stdout
+        assert "+[retention]" not in done.stdout  # all at its defaults
         assert "Nothing was changed" in done.stderr
     assert files(it.directory) == before
 
@@ -197,24 +200,66 @@ def test_a_main_cf_edited_in_between(beside: Callable[..., Any]) -> None:
     )
 
 
+def test_asking_about_one_instance(beside: Callable[..., Any]) -> None:
+    """postfix(1) is told which one: else it is about all, and "does not run" if one of them does not."""
+    it = beside()
+    default = Postfix()
+    assert default.command("postfix", "status")[1:] == ["-c", str(default.config), "status"]
+    assert Postfix(it.postfix.config).command("postfix", "status")[1:] == ["-c", str(it.postfix.config), "status"]
+
+
+def test_an_instance_that_cannot_reach_the_socket(beside: Callable[..., Any]) -> None:
+    """Another instance's chrooted processes are named, with the command that helps; after it nothing is in the way."""
+    other = beside(name="other", master_extra="127.0.0.1:10587 inet n - y - - smtpd\n")
+    other.config.write_text(other.config.read_text().replace(str(other.socket), f"{other.directory}/milter.sock"))
+    done = other.run("setup", "postfix", "--no-services")
+    assert "127.0.0.1:10587/inet run chrooted there" in done.stderr
+    command = next(part for part in done.stderr.split("`") if "postconf" in part)
+    subprocess.run(command.split(), check=True)
+    assert "chroot" not in other.run("setup", "postfix", "--no-services").stderr
+
+
+def test_users_of_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units whose users are missing cannot start: said before anything is changed."""
+    with pytest.raises(UnavailableError, match=r"user postwake-nobody: .*sysusers\.d"):
+        require_users("root", "postwake-nobody")
+    monkeypatch.setattr("postwake_operate.setup_postfix.GROUP", "root")
+    require_users("root", "daemon")
+
+
+def test_what_undo_would_do(beside: Callable[..., Any]) -> None:
+    """Named, as a person would, and nothing done."""
+    it = beside()
+    assert it.run("setup", "postfix", "--yes").returncode == 0
+    before = files(it.postfix.config)
+    done = it.run("setup", "postfix", "--undo", "--dry-run")
+    assert f"would take back: main.cf: {it.main_cf}\n" in done.stdout
+    assert "[" not in done.stdout
+    assert files(it.postfix.config) == before
+
+
 def test_overrides_and_other_instances_are_shown(beside: Callable[..., Any]) -> None:
     """What setup does not change and a person should know of."""
     extra = (
         "127.0.0.1:10587 inet n - n - - smtpd\n  -o smtpd_milters=inet:127.0.0.1:8891\n"
         "127.0.0.1:10025 inet n - n - - smtpd\n  -o receive_override_options=no_milters\n"
+        "127.0.0.1:10465 inet n - n - - smtpd\n  -o smtpd_milters=$mua_milters\n"
     )
-    it = beside(master_extra=extra, main={"multi_instance_directories": "/etc/postfix-out"})
+    main = {"multi_instance_directories": "/etc/postfix-out", "mua_milters": OURS}
+    it = beside(master_extra=extra, main=main)
     before = (it.postfix.config / "master.cf").read_bytes()
     done = it.run("setup", "postfix", "--yes")
     assert (
         "127.0.0.1:10587/inet has -o smtpd_milters=inet:127.0.0.1:8891: mail through it stays untracked" in done.stderr
     )
     assert "127.0.0.1:10025/inet has -o receive_override_options=no_milters" in done.stderr
+    assert "10465" not in done.stderr  # ours is in it, by reference
     assert "--postfix-config /etc/postfix-out" in done.stderr
     assert (it.postfix.config / "master.cf").read_bytes() == before
     checked = it.check()
     assert checked["master.cf"][0] == "warn"
     assert "10587" in checked["master.cf"][1]
+    assert "10465" not in checked["master.cf"][1]
 
 
 def test_keys_and_store_are_made_and_stay(beside: Callable[..., Any]) -> None:

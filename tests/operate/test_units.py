@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from postwake.config import LogParse
+
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 
 
@@ -51,3 +53,14 @@ def test_its_commands_exist(name: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, arguments
         assert [word for word in arguments if word.startswith("--") and word not in done.stdout] == []
+
+
+def test_sockets_have_a_directory() -> None:
+    """Where sockets are by default, or by the shipped nginx configuration, is a directory that the unit makes."""
+    nginx = (SYSTEMD.parent / "contrib/nginx/postwake.conf").read_text()
+    web = re.search(r"^    server unix:(/\S+)", nginx, re.MULTILINE)
+    assert web is not None
+    for name, path in (("logparse", LogParse().listen), ("pixelserver", Path(web[1]))):
+        unit = (SYSTEMD / f"postwake-{name}.service").read_text()
+        assert f"\nRuntimeDirectory={path.parent.relative_to('/run')}\n" in unit
+    assert f'listen = "unix:{web[1]}"' in nginx

@@ -144,3 +144,24 @@ def test_removed_without_undo(server: Any) -> None:
     server.wait_for("grep -lq 'Order 1' /srv/sink/*")
     server.run("apt-get purge --quiet --quiet --yes postwake")
     assert server.run("ls -d /etc/postwake /var/lib/postwake 2>/dev/null || true") == ""
+
+
+def test_two_instances(server: Any) -> None:
+    """One that does not run keeps nobody from reloading the other; removing the package takes ours out of both."""
+    server.run(
+        "postmulti -e init; postmulti -I postfix-out -G mta -e create;"
+        " sed -i 's/^smtp .*inet.*/10030 inet n - y - - smtpd/' /etc/postfix-out/master.cf;"
+        " postmulti -i postfix-out -e enable"
+    )
+    before = server.run("cat /etc/postfix/main.cf /etc/postfix-out/main.cf")
+    server.install()
+    assert "Postfix: reloaded" in server.run(f"{SETUP} --test-recipient you@accept.test")
+    other = "postwake setup postfix --postfix-config /etc/postfix-out --yes"
+    said = server.try_run(other)
+    assert said.returncode == 0
+    server.run(next(part for part in said.stderr.split("`") if part.startswith("/usr/sbin/postconf")))
+    server.run("postmulti -i postfix-out -p start")
+    checked = server.run("postwake check --offline --postfix-config /etc/postfix-out || true")
+    assert "postfix reaches /var/spool/postfix/postwake/milter.sock" in checked
+    server.run("apt-get purge --quiet --quiet --yes postwake")
+    assert server.run("cat /etc/postfix/main.cf /etc/postfix-out/main.cf") == before

@@ -221,6 +221,15 @@ def test_mailed_report(beside: Any) -> None:
     beside.run("systemctl disable --quiet --now postwake-report.timer")
 
 
+def test_documentation_is_where_it_is_said_to_be(beside: Any) -> None:
+    """Each file that a unit names is there, and can be read as it is."""
+    beside.run(
+        "sed -n 's/^Documentation=//p' /lib/systemd/system/postwake-*.service | tr ' ' '\\n'"
+        " | sed -n 's,^file://,,p' | sort -u | xargs ls"
+    )
+    beside.run("grep -q '## Restore' /usr/share/doc/postwake/docs/operations.md")
+
+
 def test_after_a_power_cut(beside: Any) -> None:
     """Booted again everything runs, the milter before Postfix, so that the first mail is tracked."""
     beside.reboot()

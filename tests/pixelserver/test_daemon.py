@@ -19,10 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from postwake.errors import ConfigError
 from postwake.events import EventType, State, Who
 from postwake.keyfile import add_key
 from postwake.store.connection import migrate_file
 from postwake.tokens import KeyRing, Purpose, Token
+from postwake_pixelserver.daemon import _group
 from postwake_pixelserver.relabel import SETTLE_US
 
 URL = "https://example.com/"
@@ -126,6 +128,16 @@ def test_revoked_key_kills_its_links(make_server) -> None:
     await_true(lambda: server.get(f"/c/{old}").status == 404, "the key is still believed")
     assert server.get(f"/c/{new}").status == 307
     server.stop()
+
+
+def test_a_group_that_the_socket_cannot_be_given_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root may give a file to a group it is not in: said at once, with the command; no start that hangs."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    monkeypatch.setattr(os, "getgroups", list)
+    with pytest.raises(ConfigError, match=r"daemon is not in it: expected `usermod -aG mail daemon`"):
+        _group("mail")
+    monkeypatch.setattr(os, "getgroups", lambda: [grp.getgrnam("mail").gr_gid])
+    assert _group("mail") == grp.getgrnam("mail").gr_gid
 
 
 @pytest.mark.parametrize("workers", [1, 2])

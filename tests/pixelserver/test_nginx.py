@@ -61,7 +61,7 @@ def proxied(make_server, tmp_path_factory):
         ("listen 443 ssl http2;", f"listen 127.0.0.1:{tls} ssl http2;"),
         ("    listen [::]:80;\n", ""),
         ("    listen [::]:443 ssl http2;\n", ""),
-        ("/run/postwake/pixelserver.sock", str(path)),
+        ("/run/postwake-pixelserver/http.sock", str(path)),
         ("/etc/letsencrypt/live/track.example.com/fullchain.pem", str(directory / "cert.pem")),
         ("/etc/letsencrypt/live/track.example.com/privkey.pem", str(directory / "key.pem")),
         ("/var/log/nginx/", f"{directory}/"),

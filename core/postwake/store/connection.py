@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import sqlite3
 import struct
 import time
@@ -141,9 +142,27 @@ def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
 
 
 def _refused(path: Path, error: sqlite3.DatabaseError) -> StoreUnavailableError:
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return StoreUnavailableError(f"{path}: no store there; `postwake db migrate` makes one")
-    return StoreUnavailableError(f"{path}: cannot open the store: {error}")
+    except OSError as denied:  # a directory on the way that we may not enter
+        return StoreUnavailableError(f"{path}: {denied.strerror}: expected to be root or in the group of the store")
+    if not os.access(path, os.R_OK):
+        return StoreUnavailableError(f"{path}: Permission denied: expected to be root or in the group of the store")
+    return StoreUnavailableError(f"{path}: cannot open the store: {error}{room(path, error)}")
+
+
+ROOM_BYTES = 1 << 20
+"""With less than this on the disk that is what is the matter: to be opened a store wants a log and its index beside it."""
+
+
+def room(path: Path, error: sqlite3.DatabaseError) -> str:
+    """Return how much room there is on the disk of *path* if that explains *error*, to be put behind it; else empty."""
+    if not isinstance(error, sqlite3.OperationalError):  # a damaged file, or none of SQLite's
+        return ""
+    free = shutil.disk_usage(path.parent).free
+    return f"; {free} bytes are free on its disk" if free < ROOM_BYTES else ""
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:

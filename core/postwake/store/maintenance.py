@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from postwake.errors import CannotCreateError, DataError, UsageError
+from postwake.errors import CannotCreateError, DataError, StoreUnavailableError, UsageError
 from postwake.store import schema
-from postwake.store.connection import migrate_file, open_reader, open_writer
+from postwake.store.connection import migrate_file, open_reader, open_writer, room
 
 BACKUP_PAGES = 2048
 """Pages copied between two looks at the progress: 8 MiB."""
@@ -124,6 +124,7 @@ def check_integrity(path: Path, *, quick: bool = False) -> list[str]:
     """Return what is wrong with the SQLite file at *path* (any schema), at most :data:`MAX_PROBLEMS`; empty: nothing.
 
     *quick* leaves out comparing the indexes with their tables, which takes most of the time. Nobody is kept waiting.
+    :class:`StoreUnavailableError` if it cannot be looked at now, as on a full disk, which says nothing of the file.
     """
     pragma = "quick_check" if quick else "integrity_check"
     try:
@@ -131,6 +132,8 @@ def check_integrity(path: Path, *, quick: bool = False) -> list[str]:
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
         ) as connection:
             rows = connection.execute(f"PRAGMA {pragma}({MAX_PROBLEMS})").fetchall()
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailableError(f"{path}: cannot be checked: {error}{room(path, error)}") from None
     except sqlite3.DatabaseError as error:
         return [str(error)]
     return [line for (text,) in rows for line in str(text).splitlines() if line != "ok"][:MAX_PROBLEMS]
