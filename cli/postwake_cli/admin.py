@@ -51,9 +51,9 @@ def key() -> None:
 )
 @click.pass_obj
 def key_new(config_path: Path, path: Path | None) -> None:
-    """Add a new random key, which signs from the milter's next start or reload on; the older ones go on verifying.
+    """Add a new random key; the older ones go on verifying.
 
-    The milter signs with it once it is reloaded; the pixel server finds it by itself.
+    The milter signs with it from its next start or reload on; the pixel server finds it by itself.
     """
     target = path or configuration.load(config_path).tracking.keys
     first = not target.exists()
