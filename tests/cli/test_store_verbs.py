@@ -172,7 +172,7 @@ def test_key_new_and_config_check(run: Run, tmp_path: Path) -> None:
     assert "added key 1" in first.stdout
     assert "added key 2" in second.stdout
     assert first.stderr == ""
-    assert second.stderr.index("reload postwake-pixelserver") < second.stderr.index("reload postwake-milter")
+    assert "reload postwake-milter" in second.stderr
     assert run("config", "check").returncode == 0
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o640
 

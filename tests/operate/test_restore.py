@@ -91,7 +91,7 @@ def test_restore_as_documented(config: Path, writing: subprocess.Popen[str]) -> 
             [*postwake, *words[1:]] if words[0] == "postwake" else words, capture_output=True, text=True
         )
         assert result.returncode == 0, (line, result.stderr)
-    assert done == ["systemctl", "rm", "install", "postwake", "systemctl"]
+    assert done == ["systemctl", "rm", "install", "postwake", "systemctl", "systemctl"]
 
     with closing(open_reader(store)) as connection:
         found = {row[0] for row in connection.execute("SELECT queue_id FROM message")}
