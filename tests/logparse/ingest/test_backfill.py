@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
@@ -54,6 +55,22 @@ def test_again_changes_nothing_also_under_another_name_and_compressed(past: Any)
     past.write("old", 3)
     assert past.backfill(past.directory / "old").lines == 5
     assert past.stored() == once(1, 2, 3)
+
+
+def test_sqlite_copies_no_pages_to_take_single_statements_back(past: Any) -> None:
+    """A transaction that fails goes as a whole: no statement journal in a temporary file beside it."""
+    numbers = random.Random(1).sample(range(1 << 30), 3000)
+    temporary = set()
+
+    def look(_statement: str) -> None:
+        for descriptor in Path("/proc/self/fd").iterdir():
+            name = str(descriptor.readlink()) if descriptor.is_symlink() else ""
+            if "etilqs_" in name:  # SQLite's own, as they are called in its sources
+                temporary.add(name)
+
+    past.backfill(past.write("mail.log", *numbers), on_statement=look)
+    assert past.stored() == once(*numbers)
+    assert not temporary
 
 
 def test_interrupted_it_goes_on_where_it_was(past: Any) -> None:
