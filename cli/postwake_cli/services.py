@@ -68,7 +68,7 @@ def _backfill(
     config_path: Path, files: tuple[Path, ...], mta: str | None, year: int | None, timezone: str | None
 ) -> None:
     from postwake_logparse.backfill import Backfill, order_files
-    from postwake_logparse.daemon import make_correlator
+    from postwake_logparse.correlate import make_correlator
     from postwake_logparse.ingest import Ingester
 
     if not files:
