@@ -1,10 +1,14 @@
-"""Verbs of the operator: ``postwake setup`` and ``postwake check``."""
+"""Verbs of the operator: ``postwake setup`` and ``postwake check``.
+
+What they are made of is imported when they run: no service is to carry it in its memory.
+"""
 
 from __future__ import annotations
 
 import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +16,11 @@ from postwake import config as configuration
 from postwake.config import Config
 from postwake.errors import UsageError
 from postwake_cli.output import document, printable
-from postwake_operate import setup_exim as setup_exim_steps
-from postwake_operate import trial
-from postwake_operate.check import Options, run_checks
-from postwake_operate.journal import Journal
-from postwake_operate.plan import undo
-from postwake_operate.postfix import Postfix
-from postwake_operate.setup_postfix import Plan, make_plan
+
+if TYPE_CHECKING:
+    from postwake_operate.journal import Journal
+    from postwake_operate.postfix import Postfix
+    from postwake_operate.setup_postfix import Plan
 
 DEFAULT_STATE = Path("/var/lib/postwake")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False, readable=False)
@@ -64,6 +66,10 @@ def setup_postfix(
     In main.cf only smtpd_milters and non_smtpd_milters change; every other byte stays. A test message then goes
     through Postfix, and what milter and log saw of it is said.
     """
+    from postwake_operate.journal import Journal
+    from postwake_operate.postfix import Postfix
+    from postwake_operate.setup_postfix import make_plan
+
     if take_back and (do_it or test_recipient):
         raise UsageError("--undo goes with neither --yes nor --test-recipient")
     if no_test and test_recipient:
@@ -104,6 +110,8 @@ def _apply(plan: Plan, journal: Journal, *, really: bool) -> bool:
 
 
 def _take_back(journal: Journal, dry_run: bool, postfix: Postfix | None = None) -> None:
+    from postwake_operate.plan import undo
+
     if not journal.entries:
         click.echo("Nothing to take back.")
         return
@@ -131,6 +139,8 @@ def _reload(postfix: Postfix) -> None:
 
 
 def _trial(postfix: Postfix, config: Config, recipient: str) -> None:
+    from postwake_operate import trial
+
     if not postfix.is_running():
         click.echo("Postfix does not run: no test message", err=True)
         return
@@ -162,6 +172,9 @@ def setup_exim(
 
     Exim's own configuration is not changed: the lines for it are printed.
     """
+    from postwake_operate import setup_exim as setup_exim_steps
+    from postwake_operate.journal import Journal
+
     if take_back and do_it:
         raise UsageError("--undo does not go with --yes")
     journal = Journal(state_dir, path, "exim")
@@ -191,6 +204,8 @@ def check(
 
     Exit status 0 if all is ok, 1 if not, 78 if the configuration is wrong.
     """
+    from postwake_operate.check import Options, run_checks
+
     findings = run_checks(config_path, Options(postfix_config=postfix_config, offline=offline, selectors=selectors))
     if as_json:
         document([finding.as_json() for finding in findings])

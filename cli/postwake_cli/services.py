@@ -45,8 +45,9 @@ def logparse(
 ) -> None:
     """Follow the MTA's log and record what became of each delivery.
 
-    With --backfill: read FILES, plain or compressed (.gz, .bz2, .xz, .zst), oldest first. It can be interrupted and
-    repeated: what was read of a file before, by a backfill or by following it, is not read again.
+    With --backfill: read FILES, oldest first, plain or compressed (.gz, .bz2, .xz, .zst), or journals that journalctl
+    printed as json or export. It can be interrupted and repeated: what was read of a file before, by a backfill or by
+    following it, is not read again.
     """
     set_up_logging()
     if backfill:
@@ -67,7 +68,7 @@ def _backfill(
     config_path: Path, files: tuple[Path, ...], mta: str | None, year: int | None, timezone: str | None
 ) -> None:
     from postwake_logparse.backfill import Backfill, order_files
-    from postwake_logparse.daemon import make_correlator
+    from postwake_logparse.correlate import make_correlator
     from postwake_logparse.ingest import Ingester
 
     if not files:

@@ -12,7 +12,7 @@ from postwake.events import EventType
 from postwake.reply import Classifier
 from postwake.store.counting import domain_of
 from postwake.store.dictionary import StoredReply, cut_variable, is_variable
-from postwake_logparse.record import BOUNCED, DEFERRED, SENT, Attempt
+from postwake_logparse.record import BOUNCED, DEFERRED, EXPIRED, SENT, Attempt
 from postwake_logparse.resubmitted import is_pipe
 
 MEMO_ENTRIES = 10_000
@@ -62,8 +62,8 @@ class Tried(NamedTuple):
 
 
 _SENT = int(EventType.SENT)
-_KIND = {DEFERRED: int(EventType.DEFERRED), BOUNCED: int(EventType.BOUNCED)}
 _EXPIRED = int(EventType.EXPIRED)
+_KIND = {DEFERRED: int(EventType.DEFERRED), BOUNCED: int(EventType.BOUNCED), EXPIRED: _EXPIRED}
 
 # NamedTuple's own constructor re-packs its arguments; this makes the same object in a third of the time.
 _new = tuple.__new__

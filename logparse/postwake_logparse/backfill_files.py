@@ -21,7 +21,8 @@ from postwake_logparse.file_identity import (
     first_line_head,
     holds_what_was_read,
 )
-from postwake_logparse.file_reader import MAGIC_BYTES, CompressedReader, Reader, compression_of, open_reader
+from postwake_logparse.file_reader import MAGIC_BYTES, Reader, UnpackingReader, compression_of, open_reader
+from postwake_logparse.journal_export import is_journal
 from postwake_logparse.source import (
     DEFAULT_BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -56,6 +57,8 @@ class BackfillFile(NamedTuple):
     size_bytes: int
     """On disk."""
     mtime_us: int
+    journal: bool = False
+    """Whether it is a journal that somebody saved; what is said of lines is said of those that its entries become."""
 
     @property
     def file_id(self) -> str:
@@ -95,6 +98,11 @@ def examine(path: Path) -> BackfillFile:
         raise NoInputError(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
         head = reader.pread(_FIRST_LINE_BYTES, 0)
+        journal = is_journal(head)
+        if journal:
+            reader.close()
+            reader = open_reader(path, compression, journal=True)
+            head = reader.pread(_FIRST_LINE_BYTES, 0)
         if reader.error and not head:
             raise DataError(reader.error)
         info = reader.stat()
@@ -108,6 +116,7 @@ def examine(path: Path) -> BackfillFile:
         head.partition(b"\n")[0],
         info.st_size,
         info.st_mtime_ns // 1000,
+        journal,
     )
 
 
@@ -208,7 +217,7 @@ class BackfillSource:
         current = self.current
         if current is not None:
             reader = self._reader
-            consumed = reader.consumed_bytes() if isinstance(reader, CompressedReader) else self._state.offset
+            consumed = reader.consumed_bytes() if isinstance(reader, UnpackingReader) else self._state.offset
             done += min(consumed, current.size_bytes)
         total = sum(file.size_bytes for file in self._files)
         path = None if current is None else current.path
@@ -239,7 +248,7 @@ class BackfillSource:
             self.files_skipped += 1
             return False
         try:
-            reader = open_reader(file.path, file.compression)
+            reader = open_reader(file.path, file.compression, journal=file.journal)
         except OSError as error:
             self.stats.error(f"{file.path}: {error.strerror or error}")
             return False

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
+from postwake.config import Config
 from postwake.events import EventType
+from postwake.networks import Networks
+from postwake.reply.load import load_classifier
 from postwake.store.accepted import MERGES
 from postwake.store.schema import HOUR_US
 from postwake.store.transaction import Transaction
@@ -146,6 +150,15 @@ class Correlator:
         messages = self._messages
         _, message = messages.of_line(record.queue_id, record.at_us, record.host)
         messages.bulk.new_event(record.at_us, EventType.HELD, message.id, detail=json.dumps({"text": record.text}))
+
+
+def make_correlator(config: Config) -> Correlator:
+    """Return the correlator that *config* describes."""
+    networks = Networks(config.mta.internal_networks)
+    classifier = load_classifier(config.logparse.reply_rules)
+    # The same few clients come again and again, and reading an address takes as long as reading a whole line.
+    is_internal = lru_cache(maxsize=10_000)(networks.__contains__)
+    return Correlator(Outcomes(classifier), is_internal)
 
 
 def _nothing_to_note(_record: Any) -> None:

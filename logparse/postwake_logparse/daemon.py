@@ -26,24 +26,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 
 from postwake import config as configuration
-from postwake.config import Config
 from postwake.errors import PostwakeError, StoreUnavailableError
 from postwake.metrics import new_registry, serve
-from postwake.networks import Networks
-from postwake.reply.load import load_classifier
 from postwake.service import Signals, notify
 from postwake.store.connection import open_reader
 from postwake.store.store_metrics import StoreCollector
-from postwake_logparse.correlate import Correlator
+from postwake_logparse.correlate import make_correlator
 from postwake_logparse.detect import open_grammar
 from postwake_logparse.follow import Follower, open_source, source_name
 from postwake_logparse.ingest import Ingester
 from postwake_logparse.log_metrics import LogCollector
-from postwake_logparse.outcome import Outcomes
 
 log = logging.getLogger("postwake.logparse")
 
@@ -95,15 +90,6 @@ def run(path: Path, reasons: Iterable[str] = ()) -> int:
     if stop_metrics is not None:
         stop_metrics()
     return 0 if signals.stopping or follower.ended else status[0]
-
-
-def make_correlator(config: Config) -> Correlator:
-    """Return the correlator that *config* describes."""
-    networks = Networks(config.mta.internal_networks)
-    classifier = load_classifier(config.logparse.reply_rules)
-    # The same few clients come again and again, and reading an address takes as long as reading a whole line.
-    is_internal = lru_cache(maxsize=10_000)(networks.__contains__)
-    return Correlator(Outcomes(classifier), is_internal)
 
 
 class _SourceErrors:

@@ -1,6 +1,7 @@
-"""Reading a log file at an offset, whether it is plain or compressed.
+"""Reading a log file at an offset, whether it is plain, compressed, or a journal that somebody saved.
 
-Offsets are always in uncompressed bytes, so that a position in a plain file stays good once logrotate compressed it.
+Offsets are always in uncompressed bytes, so that a position in a plain file stays good once logrotate compressed it; in
+a saved journal they are those of the lines that its entries become.
 The open file is held, not its name: it may be renamed or deleted while it is read.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from postwake.errors import UnavailableError
+from postwake_logparse.journal_export import as_lines
 
 MAGIC_BYTES = 6
 """So many bytes of a file tell how it is compressed."""
@@ -74,17 +76,18 @@ class PlainReader:
             self._descriptor = -1
 
 
-class CompressedReader:
-    """The content of a .gz, .bz2, .xz or .zst file, meant to be read forwards.
+class UnpackingReader:
+    """The content of a .gz, .bz2, .xz or .zst file, or of a journal as lines, meant to be read forwards.
 
-    Going back means decompressing from the start again. Memory: the bytes asked for and one step of 256 KiB, besides
+    Going back means unpacking from the start again. Memory: the bytes asked for and one step of 256 KiB, besides
     the decompressor's own window. Damaged or unfinished content ends early and says so in ``error``; a file that has
     grown since is tried again. :class:`~postwake.errors.UnavailableError` when .zst has no decompressor.
     """
 
-    def __init__(self, path: Path, compression: str) -> None:
+    def __init__(self, path: Path, compression: str, *, journal: bool = False) -> None:
         self.error = ""
         self._path = path
+        self._journal = journal
         self._decompressor = _decompressor(path, compression)
         self._raw: BinaryIO = path.open("rb", buffering=0)
         self._stream: _Stream | None = None
@@ -129,7 +132,8 @@ class CompressedReader:
 
     def _restart(self) -> None:
         self._raw.seek(0)
-        self._stream = self._decompressor(self._raw)
+        stream = self._decompressor(self._raw)
+        self._stream = _JournalLines(stream) if self._journal else stream
         self._buffer, self._buffer_start, self._ended, self.error = b"", 0, False, ""
 
     def _decompress(self) -> bytes:
@@ -150,12 +154,17 @@ def compression_of(start: bytes) -> str:
     return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
 
 
-def open_reader(path: Path, compression: str = "") -> Reader:
-    """Open *path* with the reader for *compression* (``.gz``, ``.bz2``, ``.xz``, ``.zst`` or empty)."""
-    return CompressedReader(path, compression) if compression else PlainReader(path)
+def open_reader(path: Path, compression: str = "", *, journal: bool = False) -> Reader:
+    """Open *path* with the reader for *compression* (``.gz``, ``.bz2``, ``.xz``, ``.zst`` or empty).
+
+    *journal*: what is in it is one that somebody saved (:func:`~postwake_logparse.journal_export.is_journal`).
+    """
+    return UnpackingReader(path, compression, journal=journal) if compression or journal else PlainReader(path)
 
 
 def _decompressor(path: Path, compression: str) -> Callable[[BinaryIO], _Stream]:
+    if not compression:
+        return _AsItIs
     if compression == ".gz":
         return lambda raw: gzip.GzipFile(fileobj=raw, mode="rb")
     if compression == ".bz2":
@@ -172,6 +181,24 @@ def _decompressor(path: Path, compression: str) -> Callable[[BinaryIO], _Stream]
             ) from None
         return lambda raw: _Zstandard(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
     raise ValueError(f"{compression!r} is not a compression: expected .gz, .bz2, .xz or .zst")
+
+
+class _AsItIs:
+    """A file that is not compressed."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self.read1 = raw.read
+
+
+class _JournalLines:
+    """A saved journal's entries as lines; one that is not written to its end yet is left out."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._lines = as_lines(iter(lambda: stream.read1(_STEP_BYTES), b""), unfinished=False)
+
+    def read1(self, _size: int) -> bytes:
+        """Return some lines, whatever their size; nothing at the end."""
+        return next(filter(None, self._lines), b"")
 
 
 class _Zstandard:

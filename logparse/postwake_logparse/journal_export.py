@@ -16,6 +16,7 @@ from postwake_logparse.source_journal import render_entry
 
 # What stands before an entry's object: nothing, RFC 7464's record separator, a server-sent event's field name.
 _BEFORE_JSON = (b"", b"\x1e", b"data: ")
+_JSON_STARTS = tuple(before + b'{"' for before in _BEFORE_JSON)
 # The fields that every entry of the export form begins with, in the order of journalctl's versions.
 _EXPORT_STARTS = (b"__CURSOR=", b"__REALTIME_TIMESTAMP=")
 _TIMES = frozenset((b"__REALTIME_TIMESTAMP", b"_SOURCE_REALTIME_TIMESTAMP"))
@@ -23,8 +24,16 @@ _FIELDS = _TIMES | {b"MESSAGE", b"_HOSTNAME", b"SYSLOG_IDENTIFIER", b"_COMM", b"
 _LENGTH_BYTES = 8
 
 
-def as_lines(portions: Iterable[bytes]) -> Iterator[bytes]:
-    """The portions of a log, cut anywhere; a journal's entries as lines, anything else as it is."""
+def is_journal(head: bytes) -> bool:
+    """Whether a file that begins with *head* is a journal that somebody saved."""
+    return head.lstrip().startswith((*_JSON_STARTS, *_EXPORT_STARTS))
+
+
+def as_lines(portions: Iterable[bytes], *, unfinished: bool = True) -> Iterator[bytes]:
+    """The portions of a log, cut anywhere; a journal's entries as lines, anything else as it is.
+
+    *unfinished*: take a last entry that nothing ends for a whole one.
+    """
     rest = iter(portions)
     head = b""
     for portion in rest:
@@ -33,20 +42,20 @@ def as_lines(portions: Iterable[bytes]) -> Iterator[bytes]:
             break
     start = head.lstrip()
     everything = chain((head,), rest)
-    if start.startswith(tuple(before + b'{"' for before in _BEFORE_JSON)):
-        yield from _json_lines(everything)
+    if start.startswith(_JSON_STARTS):
+        yield from _json_lines(everything, unfinished)
     elif start.startswith(_EXPORT_STARTS):
-        yield from _export_lines(everything)
+        yield from _export_lines(chain(everything, (b"\n\n",)) if unfinished else everything)
     else:
         yield from everything
 
 
-def _json_lines(portions: Iterable[bytes]) -> Iterator[bytes]:
+def _json_lines(portions: Iterable[bytes], unfinished: bool) -> Iterator[bytes]:
     partial = b""
     for portion in portions:
         *whole, partial = (partial + portion).split(b"\n")
         yield b"".join(map(_json_line, whole))
-    if partial:
+    if partial and unfinished:
         yield _json_line(partial)
 
 
@@ -64,7 +73,7 @@ def _export_lines(portions: Iterable[bytes]) -> Iterator[bytes]:
     """Entries of ``NAME=value`` lines; a value with a newline in it as ``NAME``, its length in 8 bytes, and itself."""
     data = b""
     fields: dict[str, Any] = {}
-    for portion in chain(portions, (b"\n\n",)):  # the last entry may lack its empty line
+    for portion in portions:
         data += portion
         at, lines = 0, []
         while (newline := data.find(b"\n", at)) >= 0:

@@ -20,7 +20,6 @@ import pickle
 import signal
 import struct
 from collections import Counter, deque
-from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from postwake.errors import UnavailableError
@@ -40,8 +39,8 @@ _LENGTH = struct.Struct("=Q")
 _NO_PROGRAM = Program("", "", "")
 _new = tuple.__new__
 
-# The five kinds that nearly all records are cross as plain tuples, the others pickled. Who wrote a line is of no use
-# behind the grammar, and stays behind.
+# The kinds that nearly all records are cross as plain tuples, the others pickled. Who wrote a line is of no use behind
+# the grammar, and stays behind.
 _PLAIN: tuple[type[Any], ...] = (Tried, Client, MessageId, Queued, Removed)
 _CODE = {kind: code for code, kind in enumerate(_PLAIN)}
 _PICKLED = len(_PLAIN)
@@ -183,6 +182,7 @@ class ParseAhead:
 
 def _serve(parser: ParseHere, blocks: mmap.mmap, requests: int, results: int) -> None:
     """Parse what is asked for until nobody asks any more."""
+    gc.disable()  # nothing here makes cycles, and thousands of live tuples make each collection dear
     while (request := _read(requests)) is not None:
         start, length, begins = marshal.loads(request)  # noqa: S302 (our own child's pipe, as all of these)
         parser.give(blocks[start : start + length], None if begins is None else LogTime(*begins))
@@ -193,16 +193,16 @@ def _serve(parser: ParseHere, blocks: mmap.mmap, requests: int, results: int) ->
 
 
 def _packed(parsed: Parsed) -> bytes:
-    rows: list[tuple[Any, ...]] = []
+    codes = bytes([_CODE.get(type(record), _PICKLED) for record in parsed.records])
+    rows: list[Any] = []
     append = rows.append
-    for record in parsed.records:
-        code = _CODE.get(type(record), _PICKLED)
+    for code, record in zip(codes, parsed.records, strict=True):
         if not code:
-            append((0, *record))
+            append(tuple(record))
         elif code != _PICKLED:
-            append((code, *record[:2], *record[3:]))
+            append((*record[:2], *record[3:]))
         else:
-            append((_PICKLED, pickle.dumps(record)))
+            append(pickle.dumps(record))
     tally = parsed.tally
     counts = (
         tally.lines,
@@ -213,27 +213,24 @@ def _packed(parsed: Parsed) -> bytes:
         dict(tally.sample_counts),
     )
     # Version 2 writes each string out: noting which ones are the same object costs more than it saves.
-    return marshal.dumps((rows, parsed.last_us, counts), 2)
+    return marshal.dumps((codes, rows, parsed.last_us, counts), 2)
 
 
 def _unpacked(data: bytes) -> Parsed:
-    rows, last_us, (lines, unparsed, records, shapes, samples, sample_counts) = marshal.loads(data)  # noqa: S302
+    codes, rows, last_us, (lines, unparsed, records, shapes, samples, sample_counts) = marshal.loads(data)  # noqa: S302
     return Parsed(
-        list(_records(rows)),
+        [_record(code, row) for code, row in zip(codes, rows, strict=True)],
         last_us,
         Tally(lines, unparsed, Counter(records), Counter(shapes), samples, Counter(sample_counts)),
     )
 
 
-def _records(rows: Iterable[tuple[Any, ...]]) -> Iterable[Record | Tried]:
-    for row in rows:
-        code = row[0]
-        if not code:
-            yield _new(Tried, row[1:])
-        elif code != _PICKLED:
-            yield _new(_PLAIN[code], (row[1], row[2], _NO_PROGRAM, *row[3:]))
-        else:
-            yield pickle.loads(row[1])  # noqa: S301
+def _record(code: int, row: Any) -> Any:
+    if not code:
+        return _new(Tried, row)
+    if code != _PICKLED:
+        return _new(_PLAIN[code], (row[0], row[1], _NO_PROGRAM, *row[2:]))
+    return pickle.loads(row)  # noqa: S301
 
 
 def _write(descriptor: int, data: bytes) -> None:

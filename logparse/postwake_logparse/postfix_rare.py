@@ -12,6 +12,7 @@ from functools import lru_cache
 from postwake_logparse.record import (
     BOUNCED,
     DEFERRED,
+    EXPIRED,
     SENT,
     Attempt,
     Client,
@@ -109,7 +110,15 @@ _REMARKS = frozenset(
         "trigger",
     ]
 )
-STATUS = {"sent": SENT, "deferred": DEFERRED, "bounced": BOUNCED, "SOFTBOUNCE": DEFERRED, "softbounce": DEFERRED}
+STATUS = {
+    "sent": SENT,
+    "deferred": DEFERRED,
+    "bounced": BOUNCED,
+    "SOFTBOUNCE": DEFERRED,
+    "softbounce": DEFERRED,
+    "expired": EXPIRED,
+    "force-expired": EXPIRED,
+}
 
 
 @lru_cache(maxsize=4096)

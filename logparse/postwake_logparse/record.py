@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeAlias
 SENT = "sent"
 DEFERRED = "deferred"
 BOUNCED = "bounced"
+EXPIRED = "expired"
 
 
 class Program(NamedTuple):
@@ -132,7 +133,8 @@ class Arrival(NamedTuple):
 class Attempt(NamedTuple):
     """One delivery attempt for one recipient, with its outcome.
 
-    ``status`` is ``sent``, ``deferred`` or ``bounced`` (soft_bounce's ``SOFTBOUNCE`` is ``deferred``: it is retried).
+    ``status`` is ``sent``, ``deferred``, ``bounced`` or ``expired`` (soft_bounce's ``SOFTBOUNCE`` is ``deferred``: the
+    mail is retried).
     ``agent`` is the kind of delivery agent: Postfix's service (``smtp lmtp local virtual pipe error discard qmgr
     cleanup …``, empty if unknown) or, for Exim, ``smtp lmtp local pipe file autoreply discard error``.
     ``transport`` is Exim's ``T=``, ``sender`` its ``F=``. ``reply`` is the text in parentheses or after the colon, as

@@ -59,14 +59,20 @@ class Past:
             file.write(data)
         return path
 
-    def ingester(self) -> Ingester:
+    def ingester(self, on_statement: Callable[[str], None] | None = None) -> Ingester:
         """Return a new process's ingester."""
         correlator = Correlator(Outcomes(CLASSIFIER), lambda ip: ip.startswith("10."))
-        return Ingester(self.store, correlator, busy_timeout_ms=100)
+        return Ingester(self.store, correlator, busy_timeout_ms=100, on_statement=on_statement)
 
-    def backfill(self, *paths: Path, year: int | None = 2026, on_progress: Callable[[], None] | None = None) -> Summary:
+    def backfill(
+        self,
+        *paths: Path,
+        year: int | None = 2026,
+        on_progress: Callable[[], None] | None = None,
+        on_statement: Callable[[str], None] | None = None,
+    ) -> Summary:
         """Backfill the files, in a process of its own."""
-        with closing(self.ingester()) as ingester:
+        with closing(self.ingester(on_statement)) as ingester:
             return Backfill(
                 order_files(paths, year=year, timezone="UTC"),
                 ingester,

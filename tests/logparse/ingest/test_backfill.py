@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import random
 import sqlite3
 import subprocess
 import sys
@@ -54,6 +57,22 @@ def test_again_changes_nothing_also_under_another_name_and_compressed(past: Any)
     past.write("old", 3)
     assert past.backfill(past.directory / "old").lines == 5
     assert past.stored() == once(1, 2, 3)
+
+
+def test_sqlite_copies_no_pages_to_take_single_statements_back(past: Any) -> None:
+    """A transaction that fails goes as a whole: no statement journal in a temporary file beside it."""
+    numbers = random.Random(1).sample(range(1 << 30), 3000)
+    temporary = set()
+
+    def look(_statement: str) -> None:
+        for descriptor in Path("/proc/self/fd").iterdir():
+            name = str(descriptor.readlink()) if descriptor.is_symlink() else ""
+            if "etilqs_" in name:  # SQLite's own, as they are called in its sources
+                temporary.add(name)
+
+    past.backfill(past.write("mail.log", *numbers), on_statement=look)
+    assert past.stored() == once(*numbers)
+    assert not temporary
 
 
 def test_interrupted_it_goes_on_where_it_was(past: Any) -> None:
@@ -215,3 +234,44 @@ def test_command(past: Any, tmp_path: Path) -> None:
     assert past.stored() == once(1, 2)
     for arguments in (["--backfill"], [str(path)], ["--year", "2026"]):
         assert subprocess.run([*command, *arguments], capture_output=True).returncode == 64
+
+
+def saved_journal(form: str, lines: list[bytes]) -> bytes:
+    """Return *lines* of a log, written at 10:00:00.25 and later, as ``journalctl -o`` *form* prints its entries."""
+    printed = []
+    for number, line in enumerate(lines):
+        _, _, tag_and_body = line.decode().rstrip("\n").partition(" mx ")
+        tag, _, body = tag_and_body.partition("[7]: ")
+        fields = {
+            "__CURSOR": f"s=1;i={number:x}",
+            "__REALTIME_TIMESTAMP": str(1_795_255_200_250_000 + number),
+            "_HOSTNAME": "mx",
+            "SYSLOG_IDENTIFIER": tag,
+            "_PID": "7",
+            "MESSAGE": body,
+        }
+        if form == "json":
+            printed.append(json.dumps(fields) + "\n")
+        else:
+            printed.append("".join(f"{name}={value}\n" for name, value in fields.items()) + "\n")
+    return "".join(printed).encode()
+
+
+@pytest.mark.parametrize("form", ["json", "export"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+def test_a_saved_journal_is_read_like_a_log(
+    past: Any, make_mail: Callable[[int], bytes], form: str, packed: bool
+) -> None:
+    """What journalctl printed as JSON or in the export form: each mail once, what was added to it later, too."""
+    lines = [line for number in (1, 2, 3) for line in make_mail(number).splitlines(keepends=True)]
+    journal = saved_journal(form, lines)
+    cut = len(saved_journal(form, lines[:7])) + 30
+    path = past.directory / "journal"
+    for some in (journal[:cut], journal):  # the first was copied while journalctl was writing
+        path.write_bytes(gzip.compress(some) if packed else some)
+        summary = past.backfill(path)
+    assert (summary.unparsed, summary.lines) == (0, 8)
+    assert past.stored() == once(1, 2, 3)
+    with closing(open_reader(past.store)) as connection:
+        assert connection.execute("SELECT min(at_us) FROM message").fetchone()[0] == 1_795_255_200_250_002
+    assert past.backfill(path).lines == 0
