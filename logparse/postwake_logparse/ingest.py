@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from postwake.errors import StoreUnavailableError, UnavailableError
-from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, open_writer
+from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, is_the_stores, open_writer
 from postwake.store.transaction import Transaction, Transactions
 from postwake_logparse.attempt_reading import AttemptReader, Tried
 from postwake_logparse.backfill_files import cursor_name
@@ -182,11 +182,10 @@ class Ingester:
                         complete = False
                         break
                 self._correlator.finish()
-        except (sqlite3.OperationalError, StoreUnavailableError) as error:
-            self._failed(str(error))
-            raise StoreUnavailableError(f"{self._path}: {error}") from None
         except BaseException as error:
             self._failed(str(error))
+            if isinstance(error, sqlite3.DatabaseError) and is_the_stores(error):
+                raise StoreUnavailableError(f"{self._path}: {error}") from None
             raise
         finally:
             if collecting:
@@ -284,9 +283,14 @@ class Ingester:
     # The store
 
     def _select(self, source: str) -> tuple[str, int] | None:
-        row: tuple[str, int] | None = (
-            self._open().connection.execute("SELECT state, at_us FROM cursor WHERE source = ?", (source,)).fetchone()
-        )
+        try:
+            connection = self._open().connection
+            row: tuple[str, int] | None = connection.execute(
+                "SELECT state, at_us FROM cursor WHERE source = ?", (source,)
+            ).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._failed(str(error))
+            raise StoreUnavailableError(f"{self._path}: {error}") from None
         return row
 
     def _failed(self, error: str) -> None:

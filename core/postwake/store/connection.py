@@ -169,6 +169,14 @@ def room(path: Path, error: sqlite3.DatabaseError) -> str:
     return f"; {free} bytes are free on its disk" if free < ROOM_BYTES else ""
 
 
+_ASKERS_ERRORS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+
+
+def is_the_stores(error: Exception) -> bool:
+    """Return whether *error* is the store's (locked, full, damaged), and not about what it was asked for."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _ASKERS_ERRORS)
+
+
 def file_identity(path: Path) -> tuple[int, int] | None:
     """Return device and inode of *path*, None if it is not there: what an open connection can be compared with.
 

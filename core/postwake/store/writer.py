@@ -12,7 +12,6 @@ Make it after any fork: neither the thread nor an SQLite connection survives one
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 from postwake.errors import StoreUnavailableError
 from postwake.events import Hit
 from postwake.store.apply import apply_event
-from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, open_writer
+from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, is_the_stores, open_writer
 from postwake.store.hit_group import apply_hits
 from postwake.store.transaction import Transaction, Transactions
 
@@ -39,8 +38,6 @@ BUSY_GROUP = 8
 GATHER_S = 0.001
 """After a group of so many the next is given so long to gather: under load fewer, larger commits, and nobody waits
 who comes alone."""
-_JOB_ERRORS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
-"""SQLite's complaints about what a job asked for; its other errors are about the store."""
 
 
 class HitBatch(Protocol):
@@ -171,7 +168,7 @@ class Writer:
             try:
                 written = self._write(transactions, jobs, hits, together=len(hits) > 1)
             except Exception as error:
-                if len(hits) <= 1 or not _is_about_a_job(error):
+                if len(hits) <= 1 or is_the_stores(error):
                     raise
                 # One of the hits is at fault, or there already: it is found when they go one by one.
                 written = self._write(transactions, jobs, hits, together=False)
@@ -240,11 +237,6 @@ class Writer:
             self._dirty = False
 
 
-def _is_about_a_job(error: Exception) -> bool:
-    """Return whether *error* says something about what was asked for, and not about the store."""
-    return not isinstance(error, sqlite3.DatabaseError) or isinstance(error, _JOB_ERRORS)
-
-
 def _attempt(
     transactions: Transactions, transaction: Transaction, job: Callable[[Transaction], Any]
 ) -> tuple[Any, Exception | None]:
@@ -253,7 +245,7 @@ def _attempt(
         with transactions.savepoint(transaction):
             return job(transaction), None
     except Exception as error:
-        if not _is_about_a_job(error):
+        if is_the_stores(error):
             raise  # the store: nothing of this group stands
         return None, error  # belongs to the job's caller, who gets it through the future
 
