@@ -292,10 +292,13 @@ def socket_source(
         _clear_the_way(path, kind)
         listener = socket.socket(socket.AF_UNIX, kind)
         try:
-            listener.bind(str(path))
-            path.chmod(mode)
+            making = path.with_name(path.name + ".new")  # nobody finds it before it listens
+            making.unlink(missing_ok=True)
+            listener.bind(str(making))
+            making.chmod(mode)
             if not datagram:
                 listener.listen(_MAX_CONNECTIONS)
+            making.rename(path)
         except BaseException:
             listener.close()
             raise
