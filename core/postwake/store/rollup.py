@@ -1,4 +1,4 @@
-"""Rollups: counts by hour, by day and for all time, so that reports cost the same at 10⁴ and 10⁸ events.
+"""Rollups: counts by hour, day, four weeks and for all time, so that reports cost the same at 10⁴ and 10⁸ events.
 
 Two bases:
 
@@ -10,7 +10,8 @@ Two bases:
     and rates are rates of the same mail.
 
 Dimensions: ``all``, ``sender_domain``, ``recipient_domain``, ``tag``, ``category``, ``kind``, ``reason`` (untracked),
-and ``inbound``, where mail that comes in is counted and nowhere else.
+``reply`` (of failed attempts, whichever way the mail went; the key is its number), and ``inbound``, where mail that comes
+in is counted and nowhere else but there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 
-from postwake.store.schema import DAY_US, HOUR_US
+from postwake.store.schema import DAY_US, FOUR_WEEKS_US, HOUR_US
 
 Key = tuple[str, str, int, str, str]
 MailKey = tuple[str, int, str, bool, str, str, str]
@@ -69,13 +70,20 @@ class Rollup:
         if not self._cells:
             return
         by_day: Counter[Key] = Counter()
+        by_weeks: Counter[Key] = Counter()
         by_all: Counter[Key] = Counter()
-        hours_a_day = DAY_US // HOUR_US
+        hours_a_day, hours_four_weeks = DAY_US // HOUR_US, FOUR_WEEKS_US // HOUR_US
         for (basis, dimension, hour, key, measure), n in self._cells.items():
             by_day[basis, dimension, hour // hours_a_day, key, measure] += n
+            by_weeks[basis, dimension, hour // hours_four_weeks, key, measure] += n
             by_all[basis, dimension, 0, key, measure] += n
         values: list[str | int] = []
-        for span, unit_us, counts in (("hour", HOUR_US, self._cells), ("day", DAY_US, by_day), ("all", 1, by_all)):
+        for span, unit_us, counts in (
+            ("hour", HOUR_US, self._cells),
+            ("day", DAY_US, by_day),
+            ("4weeks", FOUR_WEEKS_US, by_weeks),
+            ("all", 1, by_all),
+        ):
             for (basis, dimension, start, key, measure), n in sorted(counts.items()):
                 if n:
                     values += (basis, span, dimension, start * unit_us, key, measure, n)
