@@ -11,6 +11,7 @@ from typing import Any
 
 from postwake.events import EventType, State
 from postwake.store.counting import ENGAGED
+from postwake.store.rollup import MANY_KEYS
 from postwake.store.schema import DAY_US, FOUR_WEEKS_US, HOUR_US
 from postwake.tracking_id import parse_tracking_id
 
@@ -240,7 +241,7 @@ def _sums(
 ) -> Counter[tuple[str, str]]:
     """Return the count of each (key, measure) in a period, which is taken in whole hours; some may be 0."""
     counts: Counter[tuple[str, str]] = Counter()
-    for span, start_us, end_us, sign in _pieces(since_us, until_us):
+    for span, start_us, end_us, sign in _pieces(since_us, until_us, by_weeks=dimension in MANY_KEYS):
         rows = connection.execute(
             "SELECT key, measure, sum(n) FROM rollup WHERE basis = ? AND span = ? AND dimension = ? AND start_us >= ?"
             " AND start_us < ? GROUP BY key, measure",
@@ -251,10 +252,10 @@ def _sums(
     return counts
 
 
-def _pieces(since_us: int, until_us: int) -> list[tuple[str, int, int, int]]:
+def _pieces(since_us: int, until_us: int, *, by_weeks: bool) -> list[tuple[str, int, int, int]]:
     """Cut a period into spans of the rollups: which, from, to before when, and +1 or, to be taken off again, -1.
 
-    Whole days and four weeks are read as such. Where a period begins or ends within four weeks, either its days are
+    Whole days are read as such, and with *by_weeks* whole four weeks. Where a period begins or ends within four weeks, either its days are
     added or the others are taken off, whichever are fewer: a year is 13 four weeks and 28 days at most. Hours are never
     taken off: retention removes old ones.
     """
@@ -264,7 +265,7 @@ def _pieces(since_us: int, until_us: int) -> list[tuple[str, int, int, int]]:
     if first_day >= last_day:
         return [("hour", since_us, until_us, 1)]
     start_us, end_us = ((day + FOUR_WEEKS_US // 2) // FOUR_WEEKS_US * FOUR_WEEKS_US for day in (first_day, last_day))
-    if start_us >= end_us:
+    if start_us >= end_us or not by_weeks:
         days = [("day", first_day, last_day, 1)]
     else:
         days = [
@@ -321,10 +322,10 @@ def worst_replies(connection: sqlite3.Connection, since_us: int, until_us: int, 
 
 
 def unclassified_replies(connection: sqlite3.Connection, limit: int = 100) -> list[Row]:
-    """Return the replies of failed attempts that no rule knew, commonest first, of all time."""
+    """Return the replies of failed attempts that no rule knew, of all time, commonest first."""
     rows = connection.execute(
         "SELECT text, sum(n) AS n, group_concat(DISTINCT reply.id) AS numbers"
-        " FROM rollup JOIN reply ON reply.id = CAST(key AS INTEGER) WHERE basis = 'event' AND span = 'all'"
+        " FROM rollup JOIN reply ON reply.id = CAST(key AS INTEGER) WHERE basis = 'event' AND span = '4weeks'"
         " AND dimension = 'reply' AND category = 'unclassified' GROUP BY text ORDER BY n DESC, text LIMIT ?",
         (limit,),
     )

@@ -1,4 +1,4 @@
-"""Rollups: counts by hour, day, four weeks and for all time, so that reports cost the same at 10⁴ and 10⁸ events.
+"""Rollups: counts by hour, day and longer spans, so that reports cost the same at 10⁴ and 10⁸ events.
 
 Two bases:
 
@@ -12,6 +12,9 @@ Two bases:
 Dimensions: ``all``, ``sender_domain``, ``recipient_domain``, ``tag``, ``category``, ``kind``, ``reason`` (untracked),
 ``reply`` (of failed attempts, whichever way the mail went; the key is its number), and ``inbound``, where mail that comes
 in is counted and nowhere else but there.
+
+Each is counted by hour and by day. Where keys are many, by four weeks too, for a year has too many days of them to read;
+where Prometheus wants a counter, for all time.
 """
 
 from __future__ import annotations
@@ -23,6 +26,11 @@ from postwake.store.schema import DAY_US, FOUR_WEEKS_US, HOUR_US
 
 Key = tuple[str, str, int, str, str]
 MailKey = tuple[str, int, str, bool, str, str, str]
+
+MANY_KEYS = frozenset({"sender_domain", "recipient_domain", "tag", "reply"})
+"""The dimensions that are counted by four weeks."""
+_NO_TOTAL = MANY_KEYS - {"sender_domain"}
+"""Those that are not counted for all time."""
 
 _COLUMNS = 7
 _ROWS_AT_ONCE = (512, 64, 16, 4, 1)
@@ -75,8 +83,10 @@ class Rollup:
         hours_a_day, hours_four_weeks = DAY_US // HOUR_US, FOUR_WEEKS_US // HOUR_US
         for (basis, dimension, hour, key, measure), n in self._cells.items():
             by_day[basis, dimension, hour // hours_a_day, key, measure] += n
-            by_weeks[basis, dimension, hour // hours_four_weeks, key, measure] += n
-            by_all[basis, dimension, 0, key, measure] += n
+            if dimension in MANY_KEYS:
+                by_weeks[basis, dimension, hour // hours_four_weeks, key, measure] += n
+            if dimension not in _NO_TOTAL:
+                by_all[basis, dimension, 0, key, measure] += n
         values: list[str | int] = []
         for span, unit_us, counts in (
             ("hour", HOUR_US, self._cells),

@@ -57,8 +57,10 @@ def log_says(transactions: Transactions, noon_us: int) -> Callable[..., int]:
 
 
 def rollups(ask: Ask) -> dict[tuple[str, ...], int]:
-    """Return the all-time rollups that are not zero."""
-    rows = ask("SELECT basis, dimension, key, measure, n FROM rollup WHERE span = 'all' AND n <> 0")
+    """Return the rollups of all days together that are not zero."""
+    rows = ask(
+        "SELECT basis, dimension, key, measure, sum(n) FROM rollup WHERE span = 'day' GROUP BY 1, 2, 3, 4 HAVING sum(n) <> 0"
+    )
     return {row[:4]: row[4] for row in rows}
 
 

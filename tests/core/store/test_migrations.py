@@ -24,8 +24,12 @@ ENGAGEMENT = "SELECT * FROM engagement ORDER BY 1, 2"
 
 
 def back_to_the_third(connection: sqlite3.Connection) -> None:
-    """Take out of a store what m004 brings."""
+    """Take out of a store what m004 brings, and put back what it takes away."""
     connection.execute("DELETE FROM rollup WHERE span = '4weeks' OR dimension = 'reply'")
+    connection.execute(
+        "INSERT INTO rollup SELECT basis, 'all', dimension, 0, key, measure, sum(n) FROM rollup"
+        " WHERE span = 'day' AND dimension IN ('recipient_domain', 'tag') GROUP BY 1, 3, 5, 6"
+    )
     connection.execute("DROP INDEX event_reply")
     connection.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm004%'")
     connection.execute("PRAGMA user_version = 3")

@@ -194,7 +194,7 @@ def test_a_year_is_few_pieces(start_hour: int, noon_us: int) -> None:
     units = {"hour": HOUR_US, "day": DAY_US, "4weeks": 28 * DAY_US}
     rows: Counter[str] = Counter()
     length_us = 0
-    for span, start_us, end_us, sign in queries._pieces(since_us, until_us):
+    for span, start_us, end_us, sign in queries._pieces(since_us, until_us, by_weeks=True):
         assert start_us % units[span] == end_us % units[span] == 0
         assert sign == 1 or span == "day"
         rows[span] += (end_us - start_us) // units[span]

@@ -272,9 +272,12 @@ def recount(connection: sqlite3.Connection) -> Counter[tuple[str, str, str, int,
     merged = {row[0] for row in connection.execute("SELECT id FROM message WHERE merged_into IS NOT NULL")}
 
     def in_spans(basis: str, at_us: int, dimension: str, key: str, measure: str) -> None:
-        for span, unit_us in (("hour", HOUR_US), ("day", 24 * HOUR_US), ("4weeks", 28 * 24 * HOUR_US)):
+        for span, unit_us in (("hour", HOUR_US), ("day", 24 * HOUR_US)):
             cells[basis, span, dimension, at_us - at_us % unit_us, key, measure] += 1
-        cells[basis, "all", dimension, 0, key, measure] += 1
+        if dimension in ("sender_domain", "recipient_domain", "tag", "reply"):
+            cells[basis, "4weeks", dimension, at_us - at_us % (28 * 24 * HOUR_US), key, measure] += 1
+        if dimension not in ("recipient_domain", "tag", "reply"):
+            cells[basis, "all", dimension, 0, key, measure] += 1
 
     def count(basis: str, at_us: int, measure: str, message: int | None, recipient: str, extra: dict[str, str]) -> None:
         _, direction, domain, tag = messages[message] if message is not None else (0, 0, "", "")
