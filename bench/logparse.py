@@ -267,6 +267,8 @@ def fill_rollups(connection: sqlite3.Connection, first_us: int, deliveries: int)
     for span, unit_us, number in spans:
         start_us = 0 if span == "all" else first_us - first_us % unit_us
         for dimension, keys in (("all", 1), ("sender_domain", 1), ("recipient_domain", 5)):
+            if (span, dimension) in (("4weeks", "all"), ("all", "recipient_domain")):
+                continue
             key = {"all": "''", "sender_domain": "'shop.example'"}.get(dimension, "printf('example%d.org', k.i)")
             for basis, measure in (
                 ("event", "sent"),

@@ -59,7 +59,8 @@ def log_says(transactions: Transactions, noon_us: int) -> Callable[..., int]:
 def rollups(ask: Ask) -> dict[tuple[str, ...], int]:
     """Return the rollups of all days together that are not zero."""
     rows = ask(
-        "SELECT basis, dimension, key, measure, sum(n) FROM rollup WHERE span = 'day' GROUP BY 1, 2, 3, 4 HAVING sum(n) <> 0"
+        "SELECT basis, dimension, key, measure, sum(n) FROM rollup WHERE span = 'day'"
+        " GROUP BY basis, dimension, key, measure HAVING sum(n) <> 0"
     )
     return {row[:4]: row[4] for row in rows}
 
