@@ -240,24 +240,27 @@ def _sums(
     connection: sqlite3.Connection, basis: str, dimension: str, since_us: int, until_us: int
 ) -> Counter[tuple[str, str]]:
     """Return the count of each (key, measure) in a period, which is taken in whole hours; some may be 0."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for span, start_us, end_us, sign in _pieces(since_us, until_us, by_weeks=dimension in MANY_KEYS):
-        rows = connection.execute(
-            "SELECT key, measure, sum(n) FROM rollup WHERE basis = ? AND span = ? AND dimension = ? AND start_us >= ?"
-            " AND start_us < ? GROUP BY key, measure",
-            (basis, span, dimension, start_us, end_us),
-        )
-        for key, measure, n in rows:
-            counts[key, measure] += sign * n
-    return counts
+    pieces = _pieces(since_us, until_us, by_weeks=dimension in MANY_KEYS)
+    # One statement, so that all is read at one moment: what is added and taken off must be the same.
+    selects = [
+        f"SELECT key, measure, {sign} * n AS n FROM rollup WHERE basis = ?1 AND dimension = ?2 AND span = '{span}'"
+        f" AND start_us >= {start_us} AND start_us < {end_us}"
+        for span, start_us, end_us, sign in pieces
+    ]
+    if not selects:
+        return Counter()
+    rows = connection.execute(
+        f"SELECT key, measure, sum(n) FROM ({' UNION ALL '.join(selects)}) GROUP BY key, measure", (basis, dimension)
+    )
+    return Counter({(key, measure): n for key, measure, n in rows})
 
 
 def _pieces(since_us: int, until_us: int, *, by_weeks: bool) -> list[tuple[str, int, int, int]]:
     """Cut a period into spans of the rollups: which, from, to before when, and +1 or, to be taken off again, -1.
 
-    Whole days are read as such, and with *by_weeks* whole four weeks. Where a period begins or ends within four weeks, either its days are
-    added or the others are taken off, whichever are fewer: a year is 13 four weeks and 28 days at most. Hours are never
-    taken off: retention removes old ones.
+    Whole days are read as such, and with *by_weeks* whole four weeks. Where a period begins or ends within four weeks,
+    either its days are added or the others are taken off, whichever are fewer: a year is 13 or 14 four weeks and 28 days
+    at most. Hours are never taken off: retention removes old ones.
     """
     since_us -= since_us % HOUR_US
     until_us += -until_us % HOUR_US

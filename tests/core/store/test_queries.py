@@ -281,18 +281,35 @@ def test_an_example_is_of_the_period(store: Path, reader: Any, noon_us: int) -> 
     assert [(row["example"], row["n"]) for row in queries.unclassified_replies(reader)] == [("no z", 5)]
 
 
-def test_asking_for_replies_reads_no_attempts_but_examples(reader: Any) -> None:
-    """However many attempts failed, each statement searches the rollups or takes one step of an index."""
+def asked(reader: Any, question: Callable[[], object]) -> list[str]:
+    """Return the statements that *question* runs."""
     seen: list[str] = []
     reader.set_trace_callback(seen.append)
-    queries.worst_replies(reader, 0, 400 * DAY_US)
-    queries._newest(reader, 1)
-    queries.unclassified_replies(reader)
+    question()
     reader.set_trace_callback(None)
-    for statement in seen:
-        plan = [row["detail"] for row in reader.execute(f"EXPLAIN QUERY PLAN {statement}")]
-        assert all("SCAN" not in step for step in plan), plan
-        assert ("event_reply" in plan[0]) != ("SEARCH rollup" in plan[0]), plan
+    return seen
+
+
+def test_asking_for_replies_reads_no_attempts_but_examples(reader: Any) -> None:
+    """However many attempts failed, each statement searches the rollups or takes one step of an index."""
+    for question, index in (
+        (lambda: queries.worst_replies(reader, 0, 400 * DAY_US), "SEARCH rollup USING PRIMARY KEY"),
+        (lambda: queries.unclassified_replies(reader), "SEARCH rollup USING PRIMARY KEY"),
+        (lambda: queries._newest(reader, 1), "SEARCH event USING INDEX event_reply (reply=? AND at_us<?)"),
+    ):
+        for statement in asked(reader, question):
+            plan = [row["detail"] for row in reader.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            assert any(step.startswith(index) for step in plan), plan
+            assert all("SCAN" not in step or step.startswith("SCAN (") for step in plan), plan
+
+
+@pytest.mark.parametrize("dimension", ["all", "tag"])
+def test_a_period_is_read_at_one_moment(dimension: str, reader: Any, noon_us: int) -> None:
+    """What is added and what is taken off again is one statement: nobody writes in between."""
+    for days in (0, 1, 40, 365):
+        since_us, until_us = noon_us - 3 * HOUR_US, noon_us + days * DAY_US
+        statements = asked(reader, lambda a=since_us, b=until_us: queries._sums(reader, "cohort", dimension, a, b))
+        assert len(statements) == 1
 
 
 def test_states_cover_the_vocabulary(apply: Make, accepted: Make, ask: Ask) -> None:
