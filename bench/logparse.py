@@ -264,10 +264,14 @@ def fill(store: Path, deliveries: int, recipients: int = 5) -> None:
 
 
 def fill_rollups(connection: sqlite3.Connection, first_us: int, deliveries: int) -> None:
-    """Count the big store's deliveries as if they had come evenly: a year of hours, days and the whole."""
-    hours = 365 * 24
-    for span, unit_us, number in (("hour", 3_600_000_000, hours), ("day", 86_400_000_000, 365), ("all", 1, 1)):
+    """Count the big store's deliveries as if they had come evenly: a year of hours, days, four weeks and the whole."""
+    hour_us = 3_600_000_000
+    spans = (("hour", hour_us, 365 * 24), ("day", 24 * hour_us, 365), ("4weeks", 28 * 24 * hour_us, 13), ("all", 1, 1))
+    for span, unit_us, number in spans:
+        start_us = 0 if span == "all" else first_us - first_us % unit_us
         for dimension, keys in (("all", 1), ("sender_domain", 1), ("recipient_domain", 5)):
+            if (span, dimension) in (("4weeks", "all"), ("all", "recipient_domain")):
+                continue
             key = {"all": "''", "sender_domain": "'shop.example'"}.get(dimension, "printf('example%d.org', k.i)")
             for basis, measure in (
                 ("event", "sent"),
@@ -279,7 +283,7 @@ def fill_rollups(connection: sqlite3.Connection, first_us: int, deliveries: int)
                     f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {number}),"
                     f" k(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM k WHERE i + 1 < {keys})"
                     " INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n)"
-                    f" SELECT ?, ?, ?, {0 if span == 'all' else first_us} + n.i * {unit_us}, {key}, ?, ? FROM n CROSS JOIN k",
+                    f" SELECT ?, ?, ?, {start_us} + n.i * {unit_us}, {key}, ?, ? FROM n CROSS JOIN k",
                     (basis, span, dimension, measure, deliveries // number // keys),
                 )
 

@@ -95,5 +95,3 @@ def db_migrate(config_path: Path, no_backup: bool) -> None:
 
 for command in STORE_COMMANDS:
     db.add_command(command)
-
-COMMANDS = (config, key, db)

@@ -235,6 +235,3 @@ def _decoded(keys: KeyRing, text: str) -> dict[str, Any]:
         "link": content.link,
         "url": content.url or None,
     }
-
-
-COMMANDS = (rewrite, parse_log, classify, token)

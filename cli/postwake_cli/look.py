@@ -16,7 +16,6 @@ from postwake.events import EventType
 from postwake.store import queries
 from postwake.store.connection import open_reader
 from postwake_cli.output import document, local_time, ndjson, parse_period, printable
-from postwake_cli.report import report
 
 
 def _open(config_path: Path) -> sqlite3.Connection:
@@ -191,6 +190,3 @@ def _explained(about: dict[str, Any], unseen: str) -> dict[str, Any]:
 
 def _now_us() -> int:
     return time.time_ns() // 1000
-
-
-COMMANDS = (message, events, report, explain)

@@ -6,6 +6,7 @@ import io
 import os
 import sqlite3
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -14,10 +15,34 @@ from postwake import __version__
 from postwake.config import DEFAULT_PATH
 from postwake.errors import PostwakeError
 from postwake.service import journal_reads_errors
-from postwake_cli import admin, filters, look, operate_verbs, services
+
+_MODULES = {
+    "admin": ("config", "key", "db"),
+    "filters": ("rewrite", "parse-log", "classify", "token"),
+    "look": ("message", "events", "explain"),
+    "operate_verbs": ("setup", "check"),
+    "report": ("report",),
+    "services": ("run", "milter", "logparse", "pixelserver"),
+}
+_MODULE_OF = {verb: module for module, verbs in _MODULES.items() for verb in verbs}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Verbs(click.Group):
+    """The verbs, each imported when it is wanted: importing all of them takes longer than a report."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return sorted(_MODULE_OF)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in _MODULE_OF:
+            return None
+        module = import_module(f"postwake_cli.{_MODULE_OF[name]}")
+        command = getattr(module, name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     "config_path",
@@ -37,11 +62,6 @@ def cli(context: click.Context, config_path: Path) -> None:
     75 try again, 77 no permission, 78 configuration.
     """
     context.obj = config_path
-
-
-for room in (services, filters, look, admin, operate_verbs):
-    for command in room.COMMANDS:
-        cli.add_command(command)
 
 
 def _run() -> None:

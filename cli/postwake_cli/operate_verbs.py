@@ -218,6 +218,3 @@ def check(
     if any(finding.name == "configuration" and finding.status == "fail" for finding in findings):
         sys.exit(78)
     sys.exit(1 if any(finding.status in ("warn", "fail") for finding in findings) else 0)
-
-
-COMMANDS = (setup, check)

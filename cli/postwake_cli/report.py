@@ -142,10 +142,10 @@ def last_whole(unit: str, now_us: int) -> tuple[int, int]:
 def _gather(
     config: Config, since_us: int, until_us: int, now_us: int, inactive_days: int, with_addresses: bool
 ) -> ReportData:
-    from postwake.reply.load import load_classifier
+    from postwake.reply.load import advice_by_rule
     from postwake_console.report_data import gather
 
-    advice = {rule.id: rule.advice for rule in load_classifier(config.logparse.reply_rules).rules}
+    advice = advice_by_rule(config.logparse.reply_rules)
     with closing(open_reader(config.store.path)) as connection:
         return gather(
             connection,
@@ -188,7 +188,9 @@ def _print_list(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _print_summary(connection: Any, since_us: int, until_us: int, by: str | None, as_json: bool) -> None:
-    found = queries.report(connection, since_us, until_us, (by or "all").replace("-", "_"))
+    # The lines of a table show neither hits nor attempts, which cost as much again.
+    bases = ("cohort",) if by and not as_json else queries.BASES
+    found = queries.report(connection, since_us, until_us, (by or "all").replace("-", "_"), bases)
     if by is not None:
         if as_json:
             document({key: _counted(by, value.as_json()) for key, value in found.items()})

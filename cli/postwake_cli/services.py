@@ -176,6 +176,3 @@ class _Group:
                 child.kill()
                 child.wait()
         return self._status
-
-
-COMMANDS = (run, milter, logparse, pixelserver)

@@ -114,11 +114,11 @@ def test_no_backup_configured(run: Run, tmp_path: Path) -> None:
 
 def test_migrate_says_where_the_old_store_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older store: the copy is named; no room for one: nothing is migrated, status 73, --no-backup goes without."""
-    before = list(schema.migrations._migrations)
+    before = dict(schema.migrations)
     number = schema.version()
     kept = tmp_path / f"postwake.db.schema-{number}"
     try:
-        schema.migrations(name="m999")(lambda db: db.conn.execute("ALTER TABLE message ADD COLUMN later INTEGER"))
+        schema.migrations["m999"] = lambda db: db.conn.execute("ALTER TABLE message ADD COLUMN later INTEGER")
         with monkeypatch.context() as patch:
             usage = type("Usage", (), {"free": 1})
             patch.setattr("postwake.store.maintenance.shutil.disk_usage", lambda _path: usage)
@@ -130,7 +130,8 @@ def test_migrate_says_where_the_old_store_is(run: Run, tmp_path: Path, monkeypat
         assert out.startswith(f"{kept}: the store as it was,")
         assert out.endswith("migrated: m999\n")
     finally:
-        schema.migrations._migrations[:] = before
+        schema.migrations.clear()
+        schema.migrations.update(before)
 
 
 def test_backup_into_a_directory_keeps_so_many(run: Run, tmp_path: Path) -> None:

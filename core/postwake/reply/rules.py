@@ -120,17 +120,43 @@ class RuleSet:
 
 def load_shipped() -> RuleSet:
     """Load the rules that come with Postwake (`rules.toml` in this package)."""
-    text = resources.files(__package__ or "postwake.reply").joinpath("rules.toml").read_text(encoding="utf-8")
-    return parse_rules(text, "rules.toml")
+    return parse_rules(_shipped_text(), "rules.toml")
+
+
+def _shipped_text() -> str:
+    return resources.files(__package__ or "postwake.reply").joinpath("rules.toml").read_text(encoding="utf-8")
+
+
+def load_advice(user_rules: Path | None) -> dict[str, str]:
+    """Return what each rule advises, by id, those of the user's own file included. Raises `RuleError`, `OSError`.
+
+    The rules are not compiled, which takes longer than a report, nor checked: the log parser does both.
+    """
+    documents = [_document(_shipped_text(), "rules.toml")]
+    if user_rules is not None:
+        documents.append(_document(_text_of(user_rules), str(user_rules)))
+    lists = (document.get("rule") for document in documents)
+    rules = [rule for found in lists if isinstance(found, list) for rule in found if isinstance(rule, dict)]
+    return {str(rule.get("id")): str(rule.get("advice", "")) for rule in rules}
 
 
 def load_file(path: Path, providers: Sequence[Provider] = ()) -> RuleSet:
     """Load a rule file; `providers` are known already and may be named. Raises `RuleError`, `OSError`."""
+    return parse_rules(_text_of(path), str(path), providers)
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RuleError([f"{path}: not UTF-8 at byte {error.start}: a rule file is TOML in UTF-8"]) from None
-    return parse_rules(text, str(path), providers)
+
+
+def _document(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RuleError([f"{source}: not TOML: {error}"]) from None
 
 
 def merged(first: RuleSet, then: RuleSet) -> RuleSet:
@@ -152,10 +178,7 @@ def merged(first: RuleSet, then: RuleSet) -> RuleSet:
 
 def parse_rules(text: str, source: str, providers: Sequence[Provider] = ()) -> RuleSet:
     """Compile the text of a rule file named `source`; every problem is reported at once. Raises `RuleError`."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RuleError([f"{source}: not TOML: {error}"]) from None
+    document = _document(text, source)
     problems: list[str] = [
         f"{source}: unknown key {key!r}: expected [providers.NAME] tables and [[rule]] tables"
         for key in document.keys() - {"providers", "rule"}

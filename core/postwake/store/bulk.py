@@ -19,6 +19,7 @@ ROWS_A_STATEMENT = 50
 """More gain nothing; sixteen columns times this stay far below SQLite's limit of 32,766 variables."""
 
 _LABELS = {state: state.label for state in State}
+_FAILED = {int(kind): kind.label for kind in (EventType.DEFERRED, EventType.BOUNCED, EventType.EXPIRED)}
 
 
 @dataclass(slots=True, eq=False)
@@ -244,7 +245,7 @@ class Bulk:
         self._transaction.executemany(f"INSERT INTO {into} VALUES {one}", rows[whole:])
 
     def _count(self) -> None:
-        """Count new messages, and deliveries in the state that they have come to: once, however often it changed."""
+        """Count new messages, failed attempts by reply, and deliveries in the state that they have come to, once each."""
         counted = self._transaction.rollup.counted
         for message in self.messages:
             _, at_us, direction, domain, tag = message.cohort
@@ -257,6 +258,9 @@ class Bulk:
             inbound = direction is Direction.INBOUND
             counted.append(("cohort", at_us // HOUR_US, _LABELS[state], inbound, domain, tag, row.domain))
         rollup = self._transaction.rollup
+        for _, at_us, kind, _, _, _, reply, *_ in self.events:
+            if kind in _FAILED and reply is not None:
+                rollup.add("event", at_us, _FAILED[kind], dimension="reply", key=str(reply))
         for row in self.changed.values():
             if row.counted is not row.state:
                 self.uncount(row)

@@ -7,10 +7,12 @@ What goes, and what stays:
   tells the pixel server not to make such a message anew. Links never break: a token needs no store.
 - Mail that is still queued or deferred stays, however old.
 - Readers' addresses and user agents become NULL; the hit, its time and its verdict stay.
-- Rollups stay, but for the hourly ones past their own limit: reports of purged months still say what they said.
+- Rollups stay, but for the hourly ones past their own limit: reports of purged months still say what they said, but for
+  the replies that went (as texts by strangers they may name anybody).
 - The message that owns the newest number of a table stays until there is a newer one: SQLite gives a number out again
   when it was the highest, and others remember up to which number they have looked.
-- Dictionary rows that no event refers to any more.
+- Dictionary rows that no event refers to any more. The newest reply stays until there is a newer one: rollups know
+  replies by their number, and one that was given out again would count for another.
 
 Every transaction is small: its size follows how long the last one took (:data:`TARGET_S`), and as much time is left
 to the others in between.
@@ -361,6 +363,7 @@ class _Work:
         tables = ("relay", "url", "user_agent", "reply")
         # Read first: what is entered from now on is no candidate.
         unused = {table: {row[0] for row in self._reader.execute(f"SELECT id FROM {table}")} for table in tables}
+        unused["reply"].discard(max(unused["reply"], default=0))
         last = self._reader.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()[0]
         for start in range(0, last + 1, SCAN_ROWS):
             _strike(self._reader, unused, start, min(start + SCAN_ROWS, last + 1))

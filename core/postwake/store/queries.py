@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from postwake.events import EventType, State
 from postwake.store.counting import ENGAGED
-from postwake.store.schema import DAY_US
+from postwake.store.rollup import MANY_KEYS
+from postwake.store.schema import DAY_US, FOUR_WEEKS_US, HOUR_US
 from postwake.tracking_id import parse_tracking_id
 
 Row = dict[str, Any]
@@ -212,37 +214,74 @@ _STATES = tuple(state.label for state in State)
 _ATTEMPTS = ("sent", "deferred", "bounced", "expired")
 
 
-def report(connection: sqlite3.Connection, since_us: int, until_us: int, dimension: str = "all") -> dict[str, Report]:
+BASES = ("cohort", "event")
+
+
+def report(
+    connection: sqlite3.Connection,
+    since_us: int,
+    until_us: int,
+    dimension: str = "all",
+    bases: tuple[str, ...] = BASES,
+) -> dict[str, Report]:
     """Return a :class:`Report` for each key of *dimension* (``all`` has one, the empty one).
 
-    The period is taken in whole hours; whole days within it are read from the daily rollups, so that a year costs
-    some hundred rows a key.
+    The period is taken in whole hours. Without the basis ``event`` reports have no hits and no attempts, and cost half.
     """
-    reports: dict[str, Report] = {}
-    for basis in ("cohort", "event"):
-        for span, start_us, end_us in _spans(since_us, until_us):
-            rows = connection.execute(
-                "SELECT key, measure, sum(n) FROM rollup WHERE basis = ? AND span = ? AND dimension = ? AND start_us >= ?"
-                " AND start_us < ? GROUP BY key, measure",
-                (basis, span, dimension, start_us, end_us),
-            )
-            for key, measure, n in rows:
-                _add(reports.setdefault(key, Report()), basis, measure, n)
+    sums = {basis: _sums(connection, basis, dimension, since_us, until_us) for basis in bases}
+    # A key may have come with four weeks and gone with the days that were taken off.
+    reports = {key: Report() for counts in sums.values() for (key, _), n in counts.items() if n}
+    for basis, counts in sums.items():
+        for (key, measure), n in counts.items():
+            if key in reports:
+                _add(reports[key], basis, measure, n)
     for found in reports.values():
         found.recipients = sum(n for state, n in found.states.items() if state != "handed_over")
     return reports
 
 
-def _spans(since_us: int, until_us: int) -> list[tuple[str, int, int]]:
-    """Cut a period into hours, whole days, hours."""
-    hour_us = 3_600_000_000
-    since_us -= since_us % hour_us
-    until_us += -until_us % hour_us
-    first_day = since_us + -since_us % DAY_US
-    last_day = until_us - until_us % DAY_US
+def _sums(
+    connection: sqlite3.Connection, basis: str, dimension: str, since_us: int, until_us: int
+) -> Counter[tuple[str, str]]:
+    """Return the count of each (key, measure) in a period, which is taken in whole hours; some may be 0."""
+    pieces = _pieces(since_us, until_us, by_weeks=dimension in MANY_KEYS)
+    # One statement, so that all is read at one moment: what is added and taken off must be the same.
+    selects = [
+        f"SELECT key, measure, {sign} * n AS n FROM rollup WHERE basis = ?1 AND dimension = ?2 AND span = '{span}'"
+        f" AND start_us >= {start_us} AND start_us < {end_us}"
+        for span, start_us, end_us, sign in pieces
+    ]
+    if not selects:
+        return Counter()
+    rows = connection.execute(
+        f"SELECT key, measure, sum(n) FROM ({' UNION ALL '.join(selects)}) GROUP BY key, measure", (basis, dimension)
+    )
+    return Counter({(key, measure): n for key, measure, n in rows})
+
+
+def _pieces(since_us: int, until_us: int, *, by_weeks: bool) -> list[tuple[str, int, int, int]]:
+    """Cut a period into spans of the rollups: which, from, to before when, and +1 or, to be taken off again, -1.
+
+    Whole days are read as such, and with *by_weeks* whole four weeks. Where a period begins or ends within four weeks,
+    either its days are added or the others are taken off, whichever are fewer: a year is 13 or 14 four weeks and 28 days
+    at most. Hours are never taken off: retention removes old ones.
+    """
+    since_us -= since_us % HOUR_US
+    until_us += -until_us % HOUR_US
+    first_day, last_day = since_us + -since_us % DAY_US, until_us - until_us % DAY_US
     if first_day >= last_day:
-        return [("hour", since_us, until_us)]
-    return [("hour", since_us, first_day), ("day", first_day, last_day), ("hour", last_day, until_us)]
+        return [("hour", since_us, until_us, 1)]
+    start_us, end_us = ((day + FOUR_WEEKS_US // 2) // FOUR_WEEKS_US * FOUR_WEEKS_US for day in (first_day, last_day))
+    if start_us >= end_us or not by_weeks:
+        days = [("day", first_day, last_day, 1)]
+    else:
+        days = [
+            ("day", min(start_us, first_day), max(start_us, first_day), 1 if first_day < start_us else -1),
+            ("4weeks", start_us, end_us, 1),
+            ("day", min(end_us, last_day), max(end_us, last_day), 1 if end_us < last_day else -1),
+        ]
+    pieces = [("hour", since_us, first_day, 1), *days, ("hour", last_day, until_us, 1)]
+    return [piece for piece in pieces if piece[1] < piece[2]]
 
 
 def _add(found: Report, basis: str, measure: str, n: int) -> None:
@@ -260,30 +299,62 @@ def _add(found: Report, basis: str, measure: str, n: int) -> None:
 
 
 def worst_replies(connection: sqlite3.Connection, since_us: int, until_us: int, limit: int = 10) -> list[Row]:
-    """Return the commonest replies of failed attempts in a period, with their verdicts and counts.
+    """Return the commonest replies of failed attempts in a period of whole hours, with their verdicts and counts.
 
     ``text`` is what they have in common, ``example`` the newest as it was said: what varies can be most of a reply.
+    What was purged is counted, as long as a reply is still known.
     """
-    rows = connection.execute(
-        "SELECT reply.text, replace(reply.text, '{}', coalesce(latest.reply_part, '{}')) AS example, reply.code, reply.dsn,"
-        " reply.kind, reply.fault, reply.category, reply.provider, reply.rule, n"
-        " FROM (SELECT reply, count(*) AS n, max(id) AS latest FROM event INDEXED BY event_failed"
-        f"  WHERE type IN ({_FAILED}) AND at_us >= ? AND at_us < ? AND reply IS NOT NULL GROUP BY reply"
-        "  ORDER BY n DESC, reply LIMIT ?) AS failed"
-        " JOIN reply ON reply.id = failed.reply JOIN event AS latest ON latest.id = failed.latest ORDER BY n DESC, reply.id",
-        (since_us, until_us, limit),
-    )
-    return [dict(row) for row in rows]
+    until_us += -until_us % HOUR_US
+    counts: Counter[int] = Counter()
+    for (key, _), n in _sums(connection, "event", "reply", since_us, until_us).items():
+        counts[int(key)] += n
+    found: list[Row] = []
+    for number, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if len(found) >= limit or n <= 0:
+            break
+        row = connection.execute(
+            "SELECT text, code, dsn, kind, fault, category, provider, rule FROM reply WHERE id = ?", (number,)
+        ).fetchone()
+        if row is not None:  # else every attempt with it was purged
+            text, *verdict = row
+            found.append(
+                {
+                    "text": text,
+                    "example": _as_said(text, _newest(connection, number, until_us)),
+                    **dict(zip(row.keys()[1:], verdict, strict=True)),
+                    "n": n,
+                }
+            )
+    return found
 
 
 def unclassified_replies(connection: sqlite3.Connection, limit: int = 100) -> list[Row]:
-    """Return the replies of failed attempts that no rule knew, commonest first."""
+    """Return the replies of failed attempts that no rule knew, of all time, commonest first."""
     rows = connection.execute(
-        "SELECT reply.text, replace(reply.text, '{}', coalesce(latest.reply_part, '{}')) AS example, sum(failed.n) AS n,"
-        " max(failed.latest) FROM (SELECT reply, count(*) AS n, max(id) AS latest FROM event INDEXED BY event_failed"
-        f"  WHERE type IN ({_FAILED}) GROUP BY reply) AS failed"
-        " JOIN reply ON reply.id = failed.reply JOIN event AS latest ON latest.id = failed.latest"
-        " WHERE reply.category = 'unclassified' GROUP BY reply.text ORDER BY 3 DESC, reply.text LIMIT ?",
+        "SELECT text, sum(n) AS n, group_concat(DISTINCT reply.id) AS numbers"
+        " FROM rollup JOIN reply ON reply.id = CAST(key AS INTEGER) WHERE basis = 'event' AND span = '4weeks'"
+        " AND dimension = 'reply' AND category = 'unclassified' GROUP BY text ORDER BY n DESC, text LIMIT ?",
         (limit,),
     )
-    return [{"text": row["text"], "example": row["example"], "n": row["n"]} for row in rows]
+    found = []
+    for text, n, numbers in rows:
+        newest = max((_newest(connection, int(number)) for number in numbers.split(",")), key=lambda row: row[:2])
+        found.append({"text": text, "example": _as_said(text, newest), "n": n})
+    return found
+
+
+_Attempt = tuple[int, int, "str | None"]
+
+
+def _newest(connection: sqlite3.Connection, reply: int, until_us: int = 2**63 - 1) -> _Attempt:
+    """Return time, number and the reply's variable part of the newest failed attempt with *reply*; zeros if there is none."""
+    row = connection.execute(
+        f"SELECT at_us, id, reply_part FROM event INDEXED BY event_reply WHERE type IN ({_FAILED}) AND reply = ?"
+        " AND at_us < ? ORDER BY at_us DESC, id DESC LIMIT 1",
+        (reply, until_us),
+    ).fetchone()
+    return (0, 0, None) if row is None else (row[0], row[1], row[2])
+
+
+def _as_said(text: str, attempt: _Attempt) -> str:
+    return text if attempt[2] is None else text.replace("{}", attempt[2])

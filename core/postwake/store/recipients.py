@@ -44,8 +44,8 @@ _DEAD = f"""
 WITH failed AS MATERIALIZED (
   SELECT lower(delivery.recipient) AS who, delivery.recipient, max(event.at_us) AS at_us, reply.category, reply.code, reply.dsn,
     message.domain AS sender_domain
-  FROM event INDEXED BY event_failed
-  JOIN reply ON reply.id = event.reply JOIN delivery ON delivery.last_event = event.id AND delivery.id = event.delivery
+  FROM reply CROSS JOIN event INDEXED BY event_reply ON event.reply = reply.id
+  JOIN delivery ON delivery.last_event = event.id AND delivery.id = event.delivery
   JOIN message ON message.id = delivery.message
   WHERE type IN (4, 5, 6) AND event.at_us >= ?1 AND event.at_us < ?2 AND reply.kind = 'hard' AND reply.fault = 'recipient'
     AND delivery.state IN ({State.BOUNCED:d}, {State.EXPIRED:d}) AND message.direction <> {Direction.INBOUND:d}

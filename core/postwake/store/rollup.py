@@ -1,4 +1,4 @@
-"""Rollups: counts by hour, by day and for all time, so that reports cost the same at 10⁴ and 10⁸ events.
+"""Rollups: counts by hour, day and longer spans, so that reports cost the same at 10⁴ and 10⁸ events.
 
 Two bases:
 
@@ -10,7 +10,11 @@ Two bases:
     and rates are rates of the same mail.
 
 Dimensions: ``all``, ``sender_domain``, ``recipient_domain``, ``tag``, ``category``, ``kind``, ``reason`` (untracked),
-and ``inbound``, where mail that comes in is counted and nowhere else.
+``reply`` (of failed attempts, whichever way the mail went; the key is its number), and ``inbound``, where mail that comes
+in is counted and nowhere else but there.
+
+Each is counted by hour and by day. Where keys are many, by four weeks too, for a year has too many days of them to read;
+where Prometheus wants a counter, for all time.
 """
 
 from __future__ import annotations
@@ -18,10 +22,15 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 
-from postwake.store.schema import DAY_US, HOUR_US
+from postwake.store.schema import DAY_US, FOUR_WEEKS_US, HOUR_US
 
 Key = tuple[str, str, int, str, str]
 MailKey = tuple[str, int, str, bool, str, str, str]
+
+MANY_KEYS = frozenset({"sender_domain", "recipient_domain", "tag", "reply"})
+"""The dimensions that are counted by four weeks."""
+_NO_TOTAL = MANY_KEYS - {"sender_domain"}
+"""Those that are not counted for all time."""
 
 _COLUMNS = 7
 _ROWS_AT_ONCE = (512, 64, 16, 4, 1)
@@ -69,13 +78,22 @@ class Rollup:
         if not self._cells:
             return
         by_day: Counter[Key] = Counter()
+        by_weeks: Counter[Key] = Counter()
         by_all: Counter[Key] = Counter()
-        hours_a_day = DAY_US // HOUR_US
+        hours_a_day, hours_four_weeks = DAY_US // HOUR_US, FOUR_WEEKS_US // HOUR_US
         for (basis, dimension, hour, key, measure), n in self._cells.items():
             by_day[basis, dimension, hour // hours_a_day, key, measure] += n
-            by_all[basis, dimension, 0, key, measure] += n
+            if dimension in MANY_KEYS:
+                by_weeks[basis, dimension, hour // hours_four_weeks, key, measure] += n
+            if dimension not in _NO_TOTAL:
+                by_all[basis, dimension, 0, key, measure] += n
         values: list[str | int] = []
-        for span, unit_us, counts in (("hour", HOUR_US, self._cells), ("day", DAY_US, by_day), ("all", 1, by_all)):
+        for span, unit_us, counts in (
+            ("hour", HOUR_US, self._cells),
+            ("day", DAY_US, by_day),
+            ("4weeks", FOUR_WEEKS_US, by_weeks),
+            ("all", 1, by_all),
+        ):
             for (basis, dimension, start, key, measure), n in sorted(counts.items()):
                 if n:
                     values += (basis, span, dimension, start * unit_us, key, measure, n)

@@ -14,21 +14,31 @@ look-up probes one key per hour: a year's 8,760 take a tenth of a second.
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
-
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from postwake.events import Direction, EventType, State, Who
 from postwake.tokens import Privacy
 
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
+FOUR_WEEKS_US = 28 * DAY_US
+"""The rollups' longest span but all time: of a year's report the fewest rows are read with this one."""
 
 APPLICATION_ID = 0x506F7377
 """``Posw`` in the file's header (``PRAGMA application_id``): many programs' files have a ``user_version`` of 1."""
 
-migrations = Migrations("postwake")
+migrations: dict[str, Callable[[Database], None]] = {}
+"""By name, in the order in which they are applied."""
+
+
+def _migration(function: Callable[[Database], None]) -> Callable[[Database], None]:
+    migrations[function.__name__] = function
+    return function
+
 
 _TABLES = """
 CREATE TABLE message (
@@ -248,14 +258,14 @@ def _run(db: Database, script: str) -> None:
             db.conn.execute(statement)
 
 
-@migrations()
+@_migration
 def m001_first(db: Database) -> None:
     """Everything."""
     _run(db, _TABLES)
     _run(db, _VIEWS)
 
 
-@migrations()
+@_migration
 def m002_readers_by_recipient_domain(db: Database) -> None:
     """``engagement.domain``: who opened and clicked is counted by recipient domain, too; what is there is counted now.
 
@@ -323,7 +333,7 @@ def m002_readers_by_recipient_domain(db: Database) -> None:
     execute("DROP TABLE readers")
 
 
-@migrations()
+@_migration
 def m003_look_ups_by_the_hour(db: Database) -> None:
     """Indexes with random keys begin with the hour instead of the day.
 
@@ -339,6 +349,36 @@ def m003_look_ups_by_the_hour(db: Database) -> None:
     )
 
 
+@_migration
+def m004_four_weeks_and_replies(db: Database) -> None:
+    """Rollups by four weeks where keys are many, by the reply of failed attempts, and an index for the newest with a reply.
+
+    A report over a year then reads some weeks, where it read each day and each failed attempt. Counts for all time go
+    where nothing reads them: writing costs what it did.
+    """
+    execute = db.conn.execute
+    # Times before 1970 are rounded down, too. What is grouped is sorted in files: memory stays bounded.
+    floor = "{0} - ({0} % {1} + {1}) % {1}"
+    execute(
+        "INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n)"
+        f" SELECT 'event', 'hour', 'reply', {floor.format('at_us', HOUR_US)}, CAST(reply AS TEXT),"
+        " CASE type WHEN 4 THEN 'deferred' WHEN 5 THEN 'bounced' ELSE 'expired' END, count(*) FROM event INDEXED BY event_failed"
+        " WHERE type IN (4, 5, 6) AND reply IS NOT NULL GROUP BY 4, 5, 6"
+    )
+    many = "dimension IN ('sender_domain', 'recipient_domain', 'tag', 'reply')"
+    for span, below, unit_us, which in (
+        ("day", "hour", DAY_US, "dimension = 'reply'"),
+        ("4weeks", "day", 28 * DAY_US, many),
+    ):
+        execute(
+            "INSERT INTO rollup (basis, span, dimension, start_us, key, measure, n)"
+            f" SELECT basis, '{span}', dimension, {floor.format('start_us', unit_us)}, key, measure, sum(n) FROM rollup"
+            f" WHERE basis IN ('cohort', 'event') AND span = '{below}' AND {which} GROUP BY 1, 3, 4, 5, 6"
+        )
+    execute("DELETE FROM rollup WHERE span = 'all' AND dimension IN ('recipient_domain', 'tag')")
+    execute("CREATE INDEX event_reply ON event (reply, at_us) WHERE type IN (4, 5, 6)")
+
+
 def _name_numbers(db: Database) -> None:
     """Write down the names of the numbers that events, states and the like are stored as, for people's SQL."""
     for table, members in (("event_type", EventType), ("state", State), ("direction", Direction), ("who", Who)):
@@ -350,7 +390,7 @@ def _name_numbers(db: Database) -> None:
 
 def version() -> int:
     """Return the number of the newest migration: the schema this code reads and writes."""
-    return len(migrations._migrations)
+    return len(migrations)
 
 
 def migrate(connection: sqlite3.Connection) -> list[str]:
@@ -358,13 +398,19 @@ def migrate(connection: sqlite3.Connection) -> list[str]:
 
     An error or a crash at any moment leaves the file as it was.
     """
-    db = Database(connection)
-    names = [str(item.name) for item in migrations.pending(db)]
+    # Imported here alone: a command that only reads the store is done in the time that this takes.
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    db, known = Database(connection), Migrations("postwake")
+    for name, function in migrations.items():
+        known(name=name)(function)
+    names = [str(item.name) for item in known.pending(db)]
     if not names and found_version(connection) == version():
         return []
     connection.execute("BEGIN IMMEDIATE")
     try:
-        migrations.apply(db)  # each in a savepoint of ours
+        known.apply(db)  # each in a savepoint of ours
         _name_numbers(db)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {version()}")

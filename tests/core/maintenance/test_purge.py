@@ -144,13 +144,14 @@ def test_a_late_hit_does_not_bring_a_message_back(
 def test_numbers_are_not_given_out_again(
     store: Path, past: int, accepted: Callable[..., Accepted], apply: Callable[..., None], ask: Ask
 ) -> None:
-    """Even when everything is too old, whoever looked up to a number finds the next event behind it."""
-    highest = ask("SELECT (SELECT max(id) FROM event), (SELECT max(id) FROM message), (SELECT max(id) FROM delivery)")[
-        0
-    ]
+    """Even when everything is too old, who looked up to a number finds the next event behind it, rollups a reply."""
+    numbers = ", ".join(f"(SELECT max(id) FROM {table})" for table in ("event", "message", "delivery", "reply"))
+    ask("INSERT INTO reply (text) VALUES ('said once')")  # no event refers to it
+    highest = ask(f"SELECT {numbers}")[0]
     purge(store, Limits(past + 50 * DAY_US, None, None), pause=no_pause)
     apply(accepted(50, at_us=past + 60 * DAY_US))
-    after = ask("SELECT (SELECT max(id) FROM event), (SELECT max(id) FROM message), (SELECT max(id) FROM delivery)")[0]
+    ask("INSERT INTO reply (text) VALUES ('another')")
+    after = ask(f"SELECT {numbers}")[0]
     assert all(new > old for new, old in zip(after, highest, strict=True))
     assert whole(store) == []
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postwake.errors import ConfigError
 from postwake.reply import CATEGORIES, Classifier, RuleError, check_rules, default_classifier
+from postwake.reply.load import advice_by_rule
 from postwake.reply.rules import load_shipped, needles, parse_rules
 
 SHIPPED = load_shipped()
@@ -180,6 +183,25 @@ def test_users_file_is_checked_as_a_whole(tmp_path: Path, toml: str, said: str) 
     with pytest.raises(ValueError, match=r"mine\.toml") as caught:
         default_classifier(mine)
     assert said in str(caught.value)
+
+
+def test_advice_needs_no_sound_rules(tmp_path: Path) -> None:
+    """A report has the advice of all rules, the user's own too, however wrong they are; no such file is said."""
+    mine = tmp_path / "mine.toml"
+    shipped = {rule.id: rule.advice for rule in SHIPPED.rules}
+    assert advice_by_rule(None) == shipped
+    mine.write_text(GOOD + GOOD.replace('"mine"', '"second"').replace("550", "(((") + '[[rule]]\nid = "bare"\n')
+    advice = tomllib.loads(GOOD)["rule"][0]["advice"]
+    assert advice_by_rule(mine) == shipped | {"mine": advice, "second": advice, "bare": ""}
+    for text in ("[rule]\nid = 'x'", "rule = 5", "rule = ['x']", ""):
+        mine.write_text(text)
+        assert advice_by_rule(mine) == shipped
+    for data, said in ((b"[[rule", "not TOML"), (b"\xff", "not UTF-8")):
+        mine.write_bytes(data)
+        with pytest.raises(ConfigError, match=said):
+            advice_by_rule(mine)
+    with pytest.raises(ConfigError, match="cannot read the reply rules"):
+        advice_by_rule(tmp_path / "none.toml")
 
 
 def test_file_that_is_not_text_is_named(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from postwake.events import Accepted, Direction, Event, EventType, Hit, State, W
 from postwake.store.apply import apply_event
 from postwake.store.bulk import Bulk
 from postwake.store.connection import WriteLock, open_reader, open_writer
+from postwake.store.counting import count_event
+from postwake.store.dictionary import StoredReply
 from postwake.store.hits import relabel
 from postwake.store.queries import report
 from postwake.store.transaction import Transactions
@@ -35,6 +37,7 @@ from postwake.tracking_id import make_tracking_id
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
 NOON_US = 1_795_348_800_000_000
 ADDRESSES = ["ann@a.example", "Ann@A.example", "bob@b.example", "cy@b.example", "local"]
+TRIED = {State.SENT: EventType.SENT, State.BOUNCED: EventType.BOUNCED, State.DEFERRED: EventType.DEFERRED}
 moments = st.sampled_from(
     [NOON_US, NOON_US + 1, NOON_US + 40 * 60_000_000, NOON_US + 13 * HOUR_US, NOON_US - 5 * DAY_US]
 )
@@ -74,6 +77,9 @@ def recount(connection) -> Counter[tuple[str, str, int, str, str]]:
         message, _, kind, who, at_us = row
         label = EventType(kind).label + (f".{Who(who).label}" if kind in (EventType.OPENED, EventType.CLICKED) else "")
         count("event", at_us, label, messages.get(message))
+    for kind, reply, at_us in connection.execute("SELECT type, reply, at_us FROM event WHERE reply IS NOT NULL"):
+        if kind in (EventType.DEFERRED, EventType.BOUNCED, EventType.EXPIRED):
+            found["event", "reply", at_us // HOUR_US, str(reply), EventType(kind).label] += 1
     readers: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for message, recipient, kind, who in connection.execute(
         "SELECT message, recipient_idx, type, who FROM event WHERE recipient_idx IS NOT NULL AND message IS NOT NULL"
@@ -181,7 +187,11 @@ class History(RuleBasedStateMachine):
             row.queue_id = event.queue_id
             bulk.new_event(event.at_us, EventType.ACCEPTED, row.id)
             for recipient in list(dict.fromkeys(address.lower() for address in event.recipients))[:some]:
-                bulk.new_delivery(row, recipient, event.at_us).state = state
+                delivery = bulk.new_delivery(row, recipient, event.at_us)
+                delivery.state = state
+                reply = transaction.replies.id(StoredReply(f"reply to {some}"))
+                bulk.new_event(event.at_us, TRIED[state], row.id, delivery.id, reply=reply)
+                count_event(transaction.rollup, event.at_us, TRIED[state].label, row.cohort, recipient=recipient)
             bulk.flush()
 
     @rule()
@@ -221,18 +231,22 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def rollups_are_what_the_tables_say(self):
-        """Hours, days and all time equal the recount, in every dimension."""
+        """Hours and days equal the recount in every dimension, four weeks and all time where they are kept."""
         connection = self.transactions.connection
         expected = recount(connection)
         by_span = {
             "hour": Counter({key: n for key, n in expected.items() if n}),
             "day": Counter(),
+            "4weeks": Counter(),
             "all": Counter(),
         }
         for (basis, dimension, hour, key, measure), n in expected.items():
             by_span["day"][basis, dimension, hour // 24, key, measure] += n
-            by_span["all"][basis, dimension, 0, key, measure] += n
-        for span, unit_us in (("hour", HOUR_US), ("day", DAY_US), ("all", 1)):
+            if dimension in ("sender_domain", "recipient_domain", "tag", "reply"):
+                by_span["4weeks"][basis, dimension, hour // (28 * 24), key, measure] += n
+            if dimension not in ("recipient_domain", "tag", "reply"):
+                by_span["all"][basis, dimension, 0, key, measure] += n
+        for span, unit_us in (("hour", HOUR_US), ("day", DAY_US), ("4weeks", 28 * DAY_US), ("all", 1)):
             stored = {
                 (basis, dimension, start_us // unit_us, key, measure): n
                 for basis, dimension, start_us, key, measure, n in connection.execute(

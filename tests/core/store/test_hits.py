@@ -61,7 +61,7 @@ def test_counted_by_recipient_domain(
 
     def by_domain(measure: str) -> dict[str, int]:
         rows = ask(
-            "SELECT key, n FROM rollup WHERE basis = 'cohort' AND span = 'all' AND dimension = 'recipient_domain'"
+            "SELECT key, n FROM rollup WHERE basis = 'cohort' AND span = '4weeks' AND dimension = 'recipient_domain'"
             " AND measure = ? AND n <> 0",
             measure,
         )

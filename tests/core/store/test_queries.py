@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,47 +113,95 @@ def test_paging(apply: Make, accepted: Make, hit: Make, reader: Any, noon_us: in
     assert [row["id"] for row in queries.events(reader, since_us=noon_us + 8, types=(EventType.OPENED,))] == [9, 10]
 
 
+def nonzero(report: queries.Report) -> queries.Report:
+    """Return *report* without what it says there was none of."""
+    counts = {name: getattr(report, name) for name in ("states", "engaged", "hits", "attempts")}
+    return replace(report, **{name: {key: n for key, n in said.items() if n} for name, said in counts.items()})
+
+
+MEASURES = ["messages", "sent", "bounced", "deferred", "handed_over", "opened_human", "opened.human", "clicked.machine"]
+KEYS = {
+    "all": [""],
+    "tag": ["weekly", "x"],
+    "recipient_domain": ["a.example", "b.example", "c.example"],
+    "reply": ["1", "2"],
+}
+hours = st.one_of(st.integers(-50, 50), st.integers(-500 * 24, 500 * 24), st.integers(-50 * 365 * 24, -49 * 365 * 24))
 cells = st.lists(
     st.tuples(
         st.sampled_from(["cohort", "event"]),
-        st.integers(-50, 50),
-        st.sampled_from(["messages", "sent", "bounced", "deferred", "opened_human", "opened.human", "clicked.machine"]),
-        st.integers(1, 3),
+        st.sampled_from([(dimension, key) for dimension, keys in KEYS.items() for key in keys]),
+        hours,
+        st.sampled_from(MEASURES),
+        st.integers(-2, 3),
     ),
-    max_size=30,
+    max_size=60,
 )
+minutes = st.one_of(st.integers(0, 100 * 60), st.integers(0, 3 * 365 * 24 * 60), st.just(60 * 365 * 24 * 60))
 
 
-@given(cells=cells, start_minutes=st.integers(-60 * 60, 60 * 60), minutes=st.integers(0, 100 * 60))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_report_equals_the_sum(cells: list[Any], start_minutes: int, minutes: int, store: Path, noon_us: int) -> None:
-    """A report of any period equals the sum of its hours, however it was cut into hours and days."""
+@given(cells=cells, flushes=st.integers(1, 4), start_hour=hours, start_minute=st.integers(0, 59), minutes=minutes)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_report_equals_the_sum(
+    cells: list[Any], flushes: int, start_hour: int, start_minute: int, minutes: int, store: Path, noon_us: int
+) -> None:
+    """A report of any period, by anything, equals the sum of its hourly rows, however it was cut into longer spans."""
     minute_us = 60_000_000
-    since_us = noon_us + start_minutes * minute_us
+    since_us = noon_us + start_hour * HOUR_US + start_minute * minute_us
     until_us = since_us + minutes * minute_us
-    first_us, last_us = since_us - since_us % HOUR_US, until_us + -until_us % HOUR_US
-    expected: Counter[tuple[str, str]] = Counter()
     with closing(open_writer(store)) as connection:
         connection.execute("DELETE FROM rollup")
-        rollup = Rollup()
-        for basis, hour, measure, n in cells:
-            at_us = noon_us + hour * HOUR_US + 17
-            rollup.add(basis, at_us, measure, n)
-            if first_us <= at_us < last_us:
-                expected[basis, measure] += n
-        rollup.flush(connection)
-    with closing(open_reader(store)) as connection:
-        found = queries.report(connection, since_us, until_us).get("", queries.Report())
+        for start in range(flushes):
+            rollup = Rollup()
+            for basis, (dimension, key), hour, measure, n in cells[start::flushes]:
+                rollup.add(basis, noon_us + hour * HOUR_US + 17, measure, n, dimension=dimension, key=key)
+            rollup.flush(connection)
+    for dimension in KEYS:
+        with closing(open_reader(store)) as connection:
+            hourly = connection.execute(
+                "SELECT basis, key, measure, sum(n) FROM rollup WHERE span = 'hour' AND dimension = ?"
+                " AND start_us >= ? AND start_us < ? GROUP BY 1, 2, 3 HAVING sum(n) <> 0",
+                (dimension, since_us - since_us % HOUR_US, until_us + -until_us % HOUR_US),
+            ).fetchall()
+            found = queries.report(connection, since_us, until_us, dimension)
+            without_events = queries.report(connection, since_us, until_us, dimension, ("cohort",))
+        expected: dict[str, queries.Report] = {}
+        for basis, key, measure, n in hourly:
+            report = expected.setdefault(key, queries.Report())
+            if basis == "cohort" and measure == "messages":
+                report.messages = n
+            elif basis == "cohort" and measure in queries._STATES:
+                report.states[measure] = n
+                report.recipients += n if measure != "handed_over" else 0
+            elif basis == "cohort" and measure == "opened_human":
+                report.engaged[measure] = n
+            elif basis == "event" and "." in measure:
+                report.hits[measure] = n
+            elif basis == "event" and measure in ("sent", "bounced", "deferred"):
+                report.attempts[measure] = n
+        assert {key: nonzero(report) for key, report in found.items()} == expected
+        of_cohorts = {key for basis, key, *_ in hourly if basis == "cohort"}
+        assert {key: nonzero(report) for key, report in without_events.items()} == {
+            key: replace(report, hits={}, attempts={}) for key, report in expected.items() if key in of_cohorts
+        }
 
-    def nonzero(basis: str, *measures: str) -> dict[str, int]:
-        return {measure: expected[basis, measure] for measure in measures if expected[basis, measure]}
 
-    assert found.messages == expected["cohort", "messages"]
-    assert found.recipients == sum(expected["cohort", state] for state in ("sent", "bounced", "deferred"))
-    assert found.states == nonzero("cohort", "sent", "bounced", "deferred")
-    assert found.engaged.get("opened_human", 0) == expected["cohort", "opened_human"]
-    assert found.hits == nonzero("event", "opened.human", "clicked.machine")
-    assert found.attempts == nonzero("event", "sent", "bounced", "deferred")
+@pytest.mark.parametrize("start_hour", range(0, 28 * 24 * 2, 31))
+def test_a_year_is_few_pieces(start_hour: int, noon_us: int) -> None:
+    """Whenever a year begins, it is read as at most 28 days and 46 hours beside its four weeks, which add up to it."""
+    since_us = noon_us + start_hour * HOUR_US
+    until_us = since_us + 365 * DAY_US
+    units = {"hour": HOUR_US, "day": DAY_US, "4weeks": 28 * DAY_US}
+    rows: Counter[str] = Counter()
+    length_us = 0
+    for span, start_us, end_us, sign in queries._pieces(since_us, until_us, by_weeks=True):
+        assert start_us % units[span] == end_us % units[span] == 0
+        assert sign == 1 or span == "day"
+        rows[span] += (end_us - start_us) // units[span]
+        length_us += sign * (end_us - start_us)
+    assert length_us == until_us - since_us
+    assert (rows["4weeks"], rows["day"], rows["hour"]) <= (14, 28, 46)
+    assert rows["day"] <= 28
 
 
 def test_rates() -> None:
@@ -163,7 +212,7 @@ def test_rates() -> None:
 
 
 def test_worst_replies(store: Path, reader: Any, noon_us: int) -> None:
-    """Replies of failed attempts are counted by when they were said, though an older log was read later."""
+    """Replies of failed attempts are counted by the hour they were said in, though an older log was read later."""
     transactions = Transactions(open_writer(store), WriteLock(store))
     with transactions.begin() as transaction:
         bulk = Bulk(transaction)
@@ -184,7 +233,8 @@ def test_worst_replies(store: Path, reader: Any, noon_us: int) -> None:
     transactions.close()
     found = [(row["text"], row["n"]) for row in queries.worst_replies(reader, noon_us, noon_us + 10)]
     assert found == [("odd", 2), ("spam", 1)]
-    assert queries.worst_replies(reader, noon_us + 4, noon_us + 10) == []
+    assert queries.worst_replies(reader, noon_us + HOUR_US, noon_us + 2 * HOUR_US) == []
+    assert [(row["text"], row["n"]) for row in queries.worst_replies(reader, 0, noon_us + 10, limit=1)] == [("odd", 3)]
     assert [(row["text"], row["n"]) for row in queries.unclassified_replies(reader)] == [("odd", 3)]
 
 
@@ -205,6 +255,61 @@ def test_replies_are_shown_as_they_were_said(store: Path, reader: Any, noon_us: 
     assert "blocked" not in text
     for found in (queries.worst_replies(reader, noon_us, noon_us + 1), queries.unclassified_replies(reader)):
         assert [(row["text"], row["example"], row["n"]) for row in found] == [(text, said, 2)]
+
+
+def test_an_example_is_of_the_period(store: Path, reader: Any, noon_us: int) -> None:
+    """The example is the newest of the period's; of all that have the text where several replies have."""
+    transactions = Transactions(open_writer(store), WriteLock(store))
+    with transactions.begin() as transaction:
+        bulk = Bulk(transaction)
+        first, second = (
+            transaction.replies.id(StoredReply("no {}", 550, category="unclassified", provider=provider))
+            for provider in ("one", "two")
+        )
+        for hour, reply, part in (
+            (5, first, "e"),
+            (0, first, "a"),
+            (9, second, "z"),
+            (4, first, "d"),
+            (1, second, "b"),
+        ):
+            bulk.new_event(noon_us + hour * HOUR_US, EventType.BOUNCED, None, reply=reply, reply_part=part)
+        bulk.flush()
+    transactions.close()
+    found = queries.worst_replies(reader, noon_us, noon_us + 5 * HOUR_US)
+    assert [(row["provider"], row["example"], row["n"]) for row in found] == [("one", "no d", 2), ("two", "no b", 1)]
+    assert [(row["example"], row["n"]) for row in queries.unclassified_replies(reader)] == [("no z", 5)]
+
+
+def asked(reader: Any, question: Callable[[], object]) -> list[str]:
+    """Return the statements that *question* runs."""
+    seen: list[str] = []
+    reader.set_trace_callback(seen.append)
+    question()
+    reader.set_trace_callback(None)
+    return seen
+
+
+def test_asking_for_replies_reads_no_attempts_but_examples(reader: Any) -> None:
+    """However many attempts failed, each statement searches the rollups or takes one step of an index."""
+    for question, index in (
+        (lambda: queries.worst_replies(reader, 0, 400 * DAY_US), "SEARCH rollup USING PRIMARY KEY"),
+        (lambda: queries.unclassified_replies(reader), "SEARCH rollup USING PRIMARY KEY"),
+        (lambda: queries._newest(reader, 1), "SEARCH event USING INDEX event_reply (reply=? AND at_us<?)"),
+    ):
+        for statement in asked(reader, question):
+            plan = [row["detail"] for row in reader.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            assert any(step.startswith(index) for step in plan), plan
+            assert all("SCAN" not in step or step.startswith("SCAN (") for step in plan), plan
+
+
+@pytest.mark.parametrize("dimension", ["all", "tag"])
+def test_a_period_is_read_at_one_moment(dimension: str, reader: Any, noon_us: int) -> None:
+    """What is added and what is taken off again is one statement: nobody writes in between."""
+    for days in (0, 1, 40, 365):
+        since_us, until_us = noon_us - 3 * HOUR_US, noon_us + days * DAY_US
+        statements = asked(reader, lambda a=since_us, b=until_us: queries._sums(reader, "cohort", dimension, a, b))
+        assert len(statements) == 1
 
 
 def test_states_cover_the_vocabulary(apply: Make, accepted: Make, ask: Ask) -> None:

@@ -56,17 +56,18 @@ def old_store(tmp_path: Path) -> Callable[[int], Path]:
 @pytest.fixture
 def next_release() -> Iterator[Callable[..., None]]:
     """Give this release one migration more, as the next one will have."""
-    before = list(schema.migrations._migrations)
+    before = dict(schema.migrations)
 
     def add(*statements: str) -> None:
         def later(db: Database) -> None:
             for statement in statements:
                 db.conn.execute(statement)
 
-        schema.migrations(name=f"m{schema.version() + 1:03}_later")(later)
+        schema.migrations[f"m{schema.version() + 1:03}_later"] = later
 
     yield add
-    schema.migrations._migrations[:] = before
+    schema.migrations.clear()
+    schema.migrations.update(before)
 
 
 def described(path: Path) -> tuple[list[tuple[object, ...]], dict[str, list[tuple[object, ...]]]]:
@@ -111,7 +112,7 @@ def test_migrates_in_place(version: int, old_store: Callable[[int], Path], tmp_p
     fresh = tmp_path / "fresh.db"
     migrate_file(fresh)
     assert described(path) == described(fresh)
-    assert names == [item.name for item in schema.migrations._migrations[version:]]
+    assert names == list(schema.migrations)[version:]
     assert (kept is None) == (version == schema.version())
     after = counted(path)
     assert {name: n for name, n in before.items() if after.get(name, 0) < n} == {}
@@ -180,8 +181,7 @@ def second(db):
     print("in the middle", flush=True)
     sys.stdin.read()
 
-schema.migrations(name="m998")(first)
-schema.migrations(name="m999")(second)
+schema.migrations |= {"m998": first, "m999": second}
 migrate(Path(sys.argv[1]))
 """
 

@@ -271,6 +271,14 @@ def recount(connection: sqlite3.Connection) -> Counter[tuple[str, str, str, int,
     messages = {row[0]: row[1:] for row in connection.execute("SELECT id, at_us, direction, domain, tag FROM message")}
     merged = {row[0] for row in connection.execute("SELECT id FROM message WHERE merged_into IS NOT NULL")}
 
+    def in_spans(basis: str, at_us: int, dimension: str, key: str, measure: str) -> None:
+        for span, unit_us in (("hour", HOUR_US), ("day", 24 * HOUR_US)):
+            cells[basis, span, dimension, at_us - at_us % unit_us, key, measure] += 1
+        if dimension in ("sender_domain", "recipient_domain", "tag", "reply"):
+            cells[basis, "4weeks", dimension, at_us - at_us % (28 * 24 * HOUR_US), key, measure] += 1
+        if dimension not in ("recipient_domain", "tag", "reply"):
+            cells[basis, "all", dimension, 0, key, measure] += 1
+
     def count(basis: str, at_us: int, measure: str, message: int | None, recipient: str, extra: dict[str, str]) -> None:
         _, direction, domain, tag = messages[message] if message is not None else (0, 0, "", "")
         places = {"all": ""}
@@ -281,9 +289,7 @@ def recount(connection: sqlite3.Connection) -> Counter[tuple[str, str, str, int,
             named = {"sender_domain": domain, "tag": tag, "recipient_domain": recipient_domain, **extra}
             places.update({dimension: key for dimension, key in named.items() if key})
         for dimension, key in places.items():
-            for span, unit_us in (("hour", HOUR_US), ("day", 24 * HOUR_US)):
-                cells[basis, span, dimension, at_us - at_us % unit_us, key, measure] += 1
-            cells[basis, "all", dimension, 0, key, measure] += 1
+            in_spans(basis, at_us, dimension, key, measure)
 
     for number, (at_us, *_) in messages.items():
         if number not in merged:
@@ -292,11 +298,13 @@ def recount(connection: sqlite3.Connection) -> Counter[tuple[str, str, str, int,
         assert message not in merged
         count("cohort", messages[message][0], State(state).label, message, recipient, {})
     attempts = ("sent", "deferred", "bounced", "expired")
-    for at_us, kind, message, recipient, category, reply_kind in connection.execute(
-        "SELECT event.at_us, type, event.message, recipient, category, kind FROM event"
+    for at_us, kind, message, recipient, category, reply_kind, reply in connection.execute(
+        "SELECT event.at_us, type, event.message, recipient, category, kind, event.reply FROM event"
         " LEFT JOIN delivery ON delivery.id = event.delivery LEFT JOIN reply ON reply.id = event.reply"
     ):
         label = EventType(kind).label
+        if label in attempts[1:] and reply is not None:
+            in_spans("event", at_us, "reply", str(reply), label)
         if message in merged:
             assert label in ("accepted", "received")
         elif label in attempts:
