@@ -30,6 +30,7 @@ _SPACE = re.compile(r"[ \t]*")
 _PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*")
 _NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=")
 _CONTINUED = re.compile(r"([^*]+)\*(\d{1,3})(\*?)\Z|([^*]+)\*\Z")
+_CONTROLS = dict.fromkeys((*range(0x20), 0x7F), " ")
 _MAX_PARAMETERS = 64
 """No client writes more; a field built to hold thousands is read this far."""
 
@@ -160,7 +161,7 @@ def decode_text(value: bytes) -> str:
     flush()
     out.append(text[at:])
     joined = "".join(out).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(" " if ord(char) < 0x20 or ord(char) == 0x7F else char for char in joined)
+    return joined.translate(_CONTROLS)
 
 
 def _decode_word(encoding: str, text: str) -> bytes | None:
