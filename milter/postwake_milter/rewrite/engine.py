@@ -20,7 +20,7 @@ from . import never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
-from .headers import Field, HeaderBlock, RawField, read_block
+from .headers import Field, Fields, HeaderBlock, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
 from .links import Link, LinkRules, host_of
@@ -138,6 +138,7 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint, mem
     *memory*, parts that it has seen before are quicker, and come out the same. What *mint* raises passes through;
     nothing else is raised, whatever the message.
     """
+    fields = fields if isinstance(fields, Fields) else Fields(fields)
     control = read_control(fields)
     content = describe(fields)
     reason = never_touch.untouchable(fields, content, allow_dkim_signed=plan.allow_dkim_signed)

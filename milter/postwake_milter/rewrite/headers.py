@@ -13,6 +13,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import unquote_to_bytes
 
 from .charsets import find_codec
@@ -108,10 +109,23 @@ def read_block(text: bytes, start: int = 0, stop: int | None = None, stop_line: 
     return HeaderBlock(tuple(fields), start, at, at, malformed=True)
 
 
-def values(fields: Sequence[RawField], name: bytes) -> list[bytes]:
+class Fields(tuple[RawField, ...]):
+    """A message's fields in order, and by name: some twenty names are asked for."""
+
+    @cached_property
+    def by_name(self) -> dict[bytes, list[bytes]]:
+        """The values of each name, which is in lower case."""
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in self:
+            found.setdefault(name.lower(), []).append(value)
+        return found
+
+
+def values(fields: Sequence[RawField], name: bytes) -> Sequence[bytes]:
     """Return the raw values of every field called *name* (lower case), in order."""
-    length = len(name)
-    return [value for field, value in fields if len(field) == length and field.lower() == name]
+    if isinstance(fields, Fields):
+        return fields.by_name.get(name, ())
+    return [value for field, value in fields if field.lower() == name]
 
 
 def unfold(value: bytes) -> str:
