@@ -1,10 +1,11 @@
 """The one writing thread of a process: it owns the only write connection and commits in groups.
 
-Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, events, or batches of hits. Those that wait
-together share one transaction. Each job has a savepoint, so that one that fails takes nothing with it; accepted messages
-and the hits of all batches are written together (:func:`postwake.store.accepted.apply_together`,
-:mod:`postwake.store.hit_group`), and one by one only if that cannot be. A future is resolved after the commit. When the store itself fails (locked, full, read-only, gone, replaced by another file) everybody of the group gets
-:class:`StoreUnavailableError`; the connection is opened again for the next.
+Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, accepted messages, or batches of hits. Those
+that wait together share one transaction. Each function has a savepoint, so that one that fails takes nothing with it;
+messages and hits are written together (:func:`postwake.store.accepted.apply_together`, :mod:`postwake.store.hit_group`),
+and one by one only if that cannot be. A future is resolved after the commit. When the store itself fails (locked, full,
+read-only, gone, replaced by another file) everybody of the group gets :class:`StoreUnavailableError`; the connection is
+opened again for the next.
 
 Make it after any fork: neither the thread nor an SQLite connection survives one.
 """

@@ -37,7 +37,7 @@ class Content:
     @property
     def boundary(self) -> bytes:
         """The boundary of a multipart, or empty. RFC 2046: it never ends in white space."""
-        return self.parameters.get("boundary", "").rstrip().encode("latin-1")
+        return self.parameters.get("boundary", "").rstrip(" \t").encode("latin-1")
 
     @property
     def is_multipart(self) -> bool:

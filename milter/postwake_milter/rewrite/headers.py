@@ -26,10 +26,12 @@ _NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _ENCODED_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 # Every pattern here moves forward only, whatever it meets: a header may be 100 kB of semicolons or spaces.
-_BETWEEN = re.compile(r"[\s;]*")
+# Of bytes above ASCII none is white space, though the characters that stand for them may be.
+_BETWEEN = re.compile(r"[\s;]*", re.ASCII)
 _SPACE = re.compile(r"[ \t]*")
-_PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*")
-_NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=")
+_PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*", re.ASCII)
+_NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=", re.ASCII)
+_WHITE = " \t\v\f\r\n"
 _CONTINUED = re.compile(r"([^*]+)\*(\d{1,3})(\*?)\Z|([^*]+)\*\Z")
 _CONTROLS = dict.fromkeys((*range(0x20), 0x7F), " ")
 _MAX_PARAMETERS = 64
@@ -211,7 +213,7 @@ def parse_parameters(value: bytes) -> Parameterised:
     """
     text = unfold(value)
     stop = text.find(";")
-    main = (text if stop < 0 else text[:stop]).partition("(")[0].strip().lower()
+    main = (text if stop < 0 else text[:stop]).partition("(")[0].strip(_WHITE).lower()
     raw: dict[str, str] = {}
     ambiguous: set[str] = set()
     if stop >= 0:
@@ -247,7 +249,7 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
             following = _NEXT_PARAMETER.search(text, at, stop)
             if following is not None:
                 stop = following.start()
-            content = text[at:stop].partition(" (")[0].strip()
+            content = text[at:stop].partition(" (")[0].strip(_WHITE)
             at = stop
         yield match.group(1).lower(), content, odd
 
@@ -271,7 +273,7 @@ def _quoted(text: str, at: int) -> tuple[str, int]:
         out.append(char)
         index += 1
     stop = _skip(text, at)
-    return text[at + 1 : stop].strip(), stop
+    return text[at + 1 : stop].strip(_WHITE), stop
 
 
 def _join_continuations(raw: dict[str, str]) -> dict[str, str]:
