@@ -440,7 +440,7 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     """
     block = read_header(raw)
     fields = [(item.name, item.value) for item in block.fields]
-    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].rstrip(b"\r\n"):
+    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].replace(b"\r\n", b""):
         # Something that is no field ends the header: for one program the body starts there, another reads on.
         return raw, _untouched("malformed-headers", read_control(fields), ())
     result = rewrite(fields, raw[block.body_start :], plan, mint)
