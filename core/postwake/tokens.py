@@ -25,6 +25,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 VERSION = 1
@@ -161,12 +162,7 @@ class KeyRing:
         mac = self._macs[self._newest].behind(_SIGNED[purpose] + head)
 
         def sign(link: int, url: str) -> str:
-            destination = url.encode("utf-8")
-            if len(destination) > MAX_URL_BYTES:
-                raise ValueError(f"URL of {len(destination)} bytes: a token carries at most {MAX_URL_BYTES}")
-            if _CONTROL.search(destination):
-                raise ValueError("URL with a control character: not signed")
-            rest = _varint(link) + destination
+            rest = _end(link, url)
             return binascii.b2a_base64(head + rest + mac(rest), newline=False).translate(_TO_URL, b"=").decode("ascii")
 
         return sign
@@ -192,6 +188,17 @@ class KeyRing:
             if token is not None:
                 return purpose, token
         return None
+
+
+@lru_cache(maxsize=1024)
+def _end(link: int, url: str) -> bytes:
+    """Return a token's end, which every recipient of a newsletter has alike; ValueError if *url* cannot be carried."""
+    destination = url.encode("utf-8")
+    if len(destination) > MAX_URL_BYTES:
+        raise ValueError(f"URL of {len(destination)} bytes: a token carries at most {MAX_URL_BYTES}")
+    if _CONTROL.search(destination):
+        raise ValueError("URL with a control character: not signed")
+    return _varint(link) + destination
 
 
 def _varint(number: int) -> bytes:

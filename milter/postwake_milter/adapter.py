@@ -29,6 +29,7 @@ import milter
 from postwake.tracking_id import make_tracking_id
 from postwake_milter.handle import Envelope, Handled, Handler
 from postwake_milter.policy import Origin
+from postwake_milter.rewrite.headers import Fields
 from postwake_milter.shared_stats import WorkerStats
 
 log = logging.getLogger("postwake.milter")
@@ -66,8 +67,6 @@ class Application:
         self.handler = handler
         self.process = process
         self.stats = stats
-        self.active = 0
-        """Messages between MAIL FROM and their end, roughly: for a graceful stop."""
 
 
 class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
@@ -205,7 +204,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
             recipients=tuple(_address(recipient) for recipient in self._recipients),
             origin=self._origin(),
             client=f"{self._client_name}[{self._client_ip}]" if self._client_name else "",
-            fields=self._fields,
+            fields=Fields(self._fields),
             body=b"".join(self._chunks),
             body_skipped=skipped,
             size_bytes=self._size_bytes,

@@ -22,7 +22,6 @@ from dataclasses import replace
 
 from postwake.errors import StoreUnavailableError
 from postwake.events import Accepted
-from postwake.store.apply import apply_event
 from postwake.store.recorder import Recorder
 from postwake_milter.handle import Envelope, Handled, Handler
 
@@ -114,10 +113,9 @@ class Pool:
             return
         job.handled = handled
         job.recorded_from_s = time.monotonic()
-        event = handled.event
         if self._recorder.writer.healthy:
             try:
-                future = self._recorder.writer.submit(lambda transaction: apply_event(transaction, event))
+                future = self._recorder.writer.submit_event(handled.event)
             except StoreUnavailableError:
                 pass  # full or closed: the waiting thread goes to the spool
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from postwake.events import Accepted, Direction, EventType, Requeued, State
 from postwake.store.counting import (
@@ -16,7 +17,9 @@ from postwake.store.counting import (
     recount_message,
 )
 from postwake.store.hits import JUDGED_UP_TO, domain_of_reader
+from postwake.store.many_rows import NotTogetherError, insert_rows
 from postwake.store.schema import HOUR_US
+from postwake.store.text import storable_event
 from postwake.store.transaction import Transaction
 
 _NEAR_US = 3_600_000_000
@@ -48,7 +51,9 @@ _COLUMNS = (
     "parts_rewritten",
     "rewrite_us",
 )
-_INSERT = f"INSERT INTO message ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) RETURNING id"
+_AT_ONCE = 16
+"""Messages written together: the connection keeps the statements of each number of them prepared."""
+_DELIVERY_COLUMNS = ("message", "recipient", "idx", "state", "at_us")
 _UPDATE = f"UPDATE message SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?"
 
 
@@ -67,26 +72,74 @@ def apply_accepted(transaction: Transaction, event: Accepted) -> None:
     stub = None if known is None else int(known[0])
     met = _met_by_log(transaction, event)
     if stub is None and met is None:
-        _insert(transaction, event)
-    else:
-        _fill_in(transaction, event, stub, met)
+        _insert(transaction, [event])
+        return
+    _fill_in(transaction, event, stub, met)
+    _count_reason(transaction, event)
+
+
+def apply_together(transaction: Transaction, events: Sequence[Accepted]) -> None:
+    """Write *events* as :func:`apply_accepted` does in turn, in a handful of statements whatever their number.
+
+    :class:`NotTogetherError` where any of them may be there already, in part or whole, and an IntegrityError where one
+    comes twice; what was written until then is to be undone by the caller.
+    """
+    for start in range(0, len(events), _AT_ONCE):
+        some = [storable_event(event) for event in events[start : start + _AT_ONCE]]
+        hour, *more = {event.at_us // HOUR_US for event in some}
+        if more:
+            raise NotTogetherError
+        asked = (
+            *(event.tracking_id for event in some),
+            *(hour - 1, hour, hour + 1),
+            *(event.queue_id for event in some),
+        )
+        if transaction.execute(_any_known(len(some)), asked).fetchone()[0]:
+            raise NotTogetherError
+        _insert(transaction, some)
+
+
+@lru_cache(maxsize=_AT_ONCE)
+def _any_known(count: int) -> str:
+    """Return the question whether there is a row of any of *count* messages, or what the log may have made of them."""
+    places = ", ".join("?" * count)
+    return (
+        f"SELECT EXISTS (SELECT 1 FROM message WHERE tracking_id IN ({places})) OR EXISTS (SELECT 1 FROM message"
+        f" WHERE at_us / 3600000000 IN (?, ?, ?) AND queue_id IN ({places}) AND tracking_id IS NULL)"
+    )
+
+
+def _insert(transaction: Transaction, events: Sequence[Accepted]) -> None:
+    """Write messages of which nothing is there yet."""
+    rows: list[object] = []
+    happened: list[object] = []
+    queued: list[object] = []
+    deliveries: list[object] = []
+    message = transaction.execute("SELECT coalesce(max(id), 0) FROM message").fetchone()[0]
+    for event in events:
+        message += 1
+        kind = _kind(event)
+        cohort = Cohort(message, event.at_us, event.direction, event.domain, event.tag)
+        rows += (message, *_row(event))
+        happened += (event.at_us, int(kind), message)
+        queued += (event.queue_id, event.at_us, message)
+        count_event(transaction.rollup, event.at_us, kind.label, cohort)
+        count_message(transaction.rollup, cohort)
+        for index, recipient in _numbered(event.recipients):
+            deliveries += (message, recipient, index, int(State.QUEUED), event.at_us)
+            count_delivery(transaction.rollup, cohort, recipient, State.QUEUED)
+        _count_reason(transaction, event)
+    insert_rows(transaction, "message", ("id", *_COLUMNS), rows)
+    insert_rows(transaction, "event", ("at_us", "type", "message"), happened)
+    insert_rows(transaction, "queue", ("queue_id", "at_us", "message"), queued)
+    insert_rows(transaction, "delivery", _DELIVERY_COLUMNS, deliveries)
+
+
+def _count_reason(transaction: Transaction, event: Accepted) -> None:
     if event.untracked_reason:
         transaction.rollup.add("event", event.at_us, "untracked", dimension="reason", key=event.untracked_reason)
     elif event.tracked:
         transaction.rollup.add("event", event.at_us, "tracked", dimension="reason")
-
-
-def _insert(transaction: Transaction, event: Accepted) -> None:
-    message = int(transaction.execute(_INSERT, _row(event)).fetchone()[0])
-    cohort = Cohort(message, event.at_us, event.direction, event.domain, event.tag)
-    kind = _kind(event)
-    transaction.execute("INSERT INTO event (at_us, type, message) VALUES (?, ?, ?)", (event.at_us, kind, message))
-    _insert_queue(transaction, event, message)
-    count_event(transaction.rollup, event.at_us, kind.label, cohort)
-    count_message(transaction.rollup, cohort)
-    for index, recipient in _numbered(event.recipients):
-        _insert_delivery(transaction, message, event, index, recipient)
-        count_delivery(transaction.rollup, cohort, recipient, State.QUEUED)
 
 
 def _fill_in(transaction: Transaction, event: Accepted, stub: int | None, met: int | None) -> None:
@@ -191,7 +244,9 @@ def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> 
     for index, recipient in _numbered(event.recipients):
         rows = known.get(recipient.lower())
         if rows is None:
-            _insert_delivery(transaction, message, event, index, recipient)
+            insert_rows(
+                transaction, "delivery", _DELIVERY_COLUMNS, (message, recipient, index, int(State.QUEUED), event.at_us)
+            )
         else:
             # All that an alias led to belong to the recipient that was asked for.
             transaction.executemany("UPDATE delivery SET idx = ? WHERE id = ?", [(index, row) for row in rows])
@@ -207,17 +262,10 @@ def _numbered(recipients: Sequence[str]) -> Iterator[tuple[int, str]]:
             yield index, recipient
 
 
-def _insert_delivery(transaction: Transaction, message: int, event: Accepted, index: int, recipient: str) -> None:
-    transaction.execute(
-        "INSERT INTO delivery (message, recipient, idx, state, at_us) VALUES (?, ?, ?, ?, ?)",
-        (message, recipient, index, State.QUEUED, event.at_us),
-    )
-
-
 def _row(event: Accepted) -> tuple[object, ...]:
     return (
         event.at_us,
-        event.direction,
+        int(event.direction),  # the driver asks around for an adapter of everything that is not exactly an int
         event.tracking_id,
         event.host or None,
         event.queue_id,
@@ -232,9 +280,9 @@ def _row(event: Accepted) -> tuple[object, ...]:
         event.tag or None,
         event.campaign or None,
         json.dumps(event.metadata, ensure_ascii=False) if event.metadata else None,
-        event.tracked,
+        int(event.tracked),
         event.untracked_reason or None,
-        event.privacy,
+        int(event.privacy),
         event.pixels,
         event.links,
         json.dumps(event.links_skipped) if event.links_skipped else None,

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 
 from postwake.events import Direction, EventType, Hit, Who
 from postwake.store.counting import Cohort, count_cohort, domain_shared, event_key, load_cohort
 from postwake.store.hits import find_or_make_message
+from postwake.store.many_rows import NotTogetherError, insert_rows
 from postwake.store.text import storable_hits
 from postwake.store.transaction import Transaction
-
-ROWS_A_STATEMENT = 32
-"""Rows written by one statement: few enough that SQLite has to prepare few different ones, once each."""
 
 _KINDS = (EventType.OPENED, EventType.CLICKED)
 _FIRST_SLOT = {EventType.OPENED: 0, EventType.CLICKED: len(Who)}
@@ -52,7 +49,7 @@ _EVENT_COLUMNS = (
 )  # fmt: skip
 _FIRSTS = ("first_open_us", "first_click_us")
 _ENGAGEMENT_COLUMNS = ("message", "recipient_idx", "domain", *_COUNTERS, *_FIRSTS)
-_ADD_UP = f"""DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)},
+_ADD_UP = f"""ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)},
 {", ".join(f"{name} = min(coalesce({name}, excluded.{name}), coalesce(excluded.{name}, {name}))" for name in _FIRSTS)}
 """
 
@@ -72,10 +69,6 @@ class _Reader:
         self.before = before
         self.added = [0] * len(_COUNTERS)
         self.firsts: list[int | None] = [None, None]
-
-
-class NotTogetherError(Exception):
-    """These hits have to be applied one by one."""
 
 
 def apply_hits(transaction: Transaction, hits: Sequence[Hit]) -> None:
@@ -116,25 +109,9 @@ def apply_hits(transaction: Transaction, hits: Sequence[Hit]) -> None:
         first_us = reader.firsts[place]
         if first_us is None or at_us < first_us:
             reader.firsts[place] = at_us
-    if _insert(transaction, "event", _EVENT_COLUMNS, "DO NOTHING", rows) != len(hits):
+    if insert_rows(transaction, "event", _EVENT_COLUMNS, rows, "ON CONFLICT DO NOTHING") != len(hits):
         raise NotTogetherError  # some are there already; which is not worth knowing
     _engage(transaction, [reader for reader in readers.values() if reader.cohort is not None])
-
-
-def _insert(transaction: Transaction, table: str, columns: tuple[str, ...], conflict: str, values: list[object]) -> int:
-    """Insert *values*, row after row, into *columns* of *table*; return how many rows were written."""
-    size = ROWS_A_STATEMENT * len(columns)
-    written = 0
-    for start in range(0, len(values), size):
-        some = values[start : start + size]
-        written += transaction.execute(_statement(table, columns, conflict, len(some) // len(columns)), some).rowcount
-    return written
-
-
-@lru_cache(maxsize=2 * ROWS_A_STATEMENT)
-def _statement(table: str, columns: tuple[str, ...], conflict: str, rows: int) -> str:
-    places = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {places} ON CONFLICT {conflict}"
 
 
 def _find(transaction: Transaction, hits: Sequence[Hit]) -> dict[tuple[bytes, int], _Reader]:
@@ -172,7 +149,7 @@ def _engage(transaction: Transaction, readers: Sequence[_Reader]) -> None:
             for measure, old, new in zip(_FACTS, was, is_now, strict=True):
                 if old != new:
                     count_cohort(transaction.rollup, measure, cohort, recipient_domain=reader.domain, n=new - old)
-    _insert(transaction, "engagement", _ENGAGEMENT_COLUMNS, _ADD_UP, rows)
+    insert_rows(transaction, "engagement", _ENGAGEMENT_COLUMNS, rows, _ADD_UP)
 
 
 def _facts(counts: Sequence[int]) -> tuple[bool, ...]:

@@ -60,7 +60,7 @@ class Recorder:
         """
         if self.writer.healthy:
             try:
-                wait(self.writer.submit(lambda transaction: apply_event(transaction, event)), timeout_s)
+                wait(self.writer.submit_event(event), timeout_s)
                 return True
             except StoreUnavailableError as error:
                 self.trouble(error)

@@ -1,10 +1,11 @@
 """The one writing thread of a process: it owns the only write connection and commits in groups.
 
-Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, or batches of hits. Those that wait together
-share one transaction. Each job has a savepoint, so that one that fails takes nothing with it; the hits of all batches are
-written together (:mod:`postwake.store.hit_group`), and one by one only if that cannot be. A future is resolved after the
-commit. When the store itself fails (locked, full, read-only, gone, replaced by another file) everybody of the group gets
-:class:`StoreUnavailableError`; the connection is opened again for the next.
+Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, accepted messages, or batches of hits. Those
+that wait together share one transaction. Each function has a savepoint, so that one that fails takes nothing with it;
+messages and hits are written together (:func:`postwake.store.accepted.apply_together`, :mod:`postwake.store.hit_group`),
+and one by one only if that cannot be. A future is resolved after the commit. When the store itself fails (locked, full,
+read-only, gone, replaced by another file) everybody of the group gets :class:`StoreUnavailableError`; the connection is
+opened again for the next.
 
 Make it after any fork: neither the thread nor an SQLite connection survives one.
 """
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from postwake.errors import StoreUnavailableError
-from postwake.events import Hit
+from postwake.events import Accepted, Event, Hit
+from postwake.store.accepted import apply_together
 from postwake.store.apply import apply_event
 from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, is_the_stores, open_writer
 from postwake.store.hit_group import apply_hits
@@ -53,7 +55,7 @@ class HitBatch(Protocol):
         """Hear why none of them is."""
 
 
-_Job = tuple[Callable[[Transaction], Any], "Future[Any]"]
+_Job = tuple[Callable[[Transaction], Any] | Accepted, "Future[Any]"]
 _Item = _Job | HitBatch
 _Outcome = tuple["Future[Any]", Any, Exception | None]
 
@@ -97,6 +99,14 @@ class Writer:
         """
         future: Future[T] = Future()
         self._put((job, future), 1)
+        return future
+
+    def submit_event(self, event: Event) -> Future[None]:
+        """Queue *event* to be applied; as with :meth:`submit`."""
+        if not isinstance(event, Accepted):
+            return self.submit(partial(apply_event, event=event))
+        future: Future[None] = Future()
+        self._put((event, future), 1)
         return future
 
     def submit_hits(self, batch: HitBatch, count: int) -> None:
@@ -161,16 +171,17 @@ class Writer:
         jobs = [item for item in group if isinstance(item, tuple) and item[1].set_running_or_notify_cancel()]
         batches = [(item, item.take()) for item in group if not isinstance(item, tuple)]
         hits = [hit for _, taken in batches for hit in taken]
+        together = len(hits) > 1 or any(isinstance(job, Accepted) for job, _ in jobs)
         if not jobs and not hits:
             return
         try:
             transactions = self._open()
             try:
-                written = self._write(transactions, jobs, hits, together=len(hits) > 1)
+                written = self._write(transactions, jobs, hits, together=together)
             except Exception as error:
-                if len(hits) <= 1 or is_the_stores(error):
+                if not together or is_the_stores(error):
                     raise
-                # One of the hits is at fault, or there already: it is found when they go one by one.
+                # One of the events is at fault, or there already: it is found when they go one by one.
                 written = self._write(transactions, jobs, hits, together=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait, and the thread lives on
             self._failed(jobs, [batch for batch, _ in batches], error)
@@ -198,13 +209,20 @@ class Writer:
         problems: dict[int, Exception] = {}
         with transactions.begin(self._busy_timeout_ms / 1000) as transaction:
             if together:
-                apply_hits(transaction, hits)
+                apply_together(transaction, [job for job, _ in jobs if isinstance(job, Accepted)])
+                if hits:
+                    apply_hits(transaction, hits)
             else:
                 for place, hit in enumerate(hits):
                     _, problem = _attempt(transactions, transaction, partial(apply_event, event=hit))
                     if problem is not None:
                         problems[place] = problem
-            outcomes = [(future, *_attempt(transactions, transaction, job)) for job, future in jobs]
+            outcomes = [
+                (future, None, None)
+                if together and isinstance(job, Accepted)
+                else (future, *_attempt(transactions, transaction, job))
+                for job, future in jobs
+            ]
         return outcomes, problems
 
     def _failed(self, jobs: Sequence[_Job], batches: Sequence[HitBatch], error: Exception) -> None:
@@ -238,11 +256,14 @@ class Writer:
 
 
 def _attempt(
-    transactions: Transactions, transaction: Transaction, job: Callable[[Transaction], Any]
+    transactions: Transactions, transaction: Transaction, job: Callable[[Transaction], Any] | Accepted
 ) -> tuple[Any, Exception | None]:
-    """Run *job* in a savepoint; return its result or what it raised."""
+    """Run *job*, or apply it, in a savepoint; return its result or what it raised."""
     try:
         with transactions.savepoint(transaction):
+            if isinstance(job, Accepted):
+                apply_event(transaction, job)
+                return None, None
             return job(transaction), None
     except Exception as error:
         if is_the_stores(error):

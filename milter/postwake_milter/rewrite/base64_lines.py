@@ -11,7 +11,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .placing import ENCODED_LINE, MAX_LINE, Gaps, Placement, Span, TransferError, line_ending
+from .placing import (
+    ENCODED_LINE,
+    MAX_LINE,
+    TRANSFER_CHECK_FAILED,
+    Gaps,
+    Placement,
+    Span,
+    TransferError,
+    line_ending,
+)
 
 _TEXT = re.compile(rb"[A-Za-z0-9+/ \t\r\n]*+={0,2}[ \t\r\n]*+\Z")
 _SPACE = b" \t\r\n"
@@ -32,16 +41,14 @@ class Base64:
         self.decoded = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
         self._eol = line_ending(encoded, eol)
 
-    def decode(self, encoded: bytes) -> bytes:
-        """Return the content of *encoded*."""
-        return binascii.a2b_base64(encoded + b"=" * (-len(encoded.translate(None, _SPACE)) % 4))
-
     def place(self, spans: Sequence[Span]) -> Placement:
         """Return the place of *spans*: the bytes before the first quantum that changes will stay the same."""
         if not spans:
             return Gaps(self._encoded, ())
         first = min(spans[0][0], len(self.decoded)) // 3
         keep = self._place(4 * first)
+        if binascii.a2b_base64(self._encoded[:keep]) != self.decoded[: 3 * first]:
+            raise TransferError(TRANSFER_CHECK_FAILED)
         column = keep - (self._encoded.rfind(b"\n", 0, keep) + 1)
         trailing = self._encoded[len(self._encoded.rstrip(_SPACE)) :]
         gaps = Gaps(self.decoded[3 * first :], [(start - 3 * first, end - 3 * first) for start, end in spans])
@@ -92,11 +99,15 @@ class _Digits:
 
     def fill(self, replacements: Sequence[bytes]) -> bytes:
         """Return the encoded bytes with *replacements* in their places."""
-        digits = binascii.b2a_base64(self.rest.fill(replacements), newline=False)
+        content = self.rest.fill(replacements)
+        digits = binascii.b2a_base64(content, newline=False)
         first = max(0, self.width - self.column)
         pieces = [digits[:first]] if first else []
         pieces += (digits[at : at + self.width] for at in range(first, len(digits), self.width))
         text = self.eol.join(pieces)
         if not first and pieces:
             text = self.eol + text
+        # What is kept are whole quanta, so that the rest can be decoded by itself.
+        if binascii.a2b_base64(text) != content:
+            raise TransferError(TRANSFER_CHECK_FAILED)
         return self.kept + text + self.trailing

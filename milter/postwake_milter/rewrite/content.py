@@ -10,6 +10,8 @@ from .headers import RawField, parse_parameters, unfold, values
 
 _TYPE = re.compile(r"[!#$&^_.+*%'`{|}~0-9a-z-]+/[!#$&^_.+*%'`{|}~0-9a-z-]+\Z")
 _COMMENT = re.compile(r"\([^()]*\)")
+_WHITE_TO_SOME = re.compile(r"[\x1c-\x1f\x85\xa0]")
+"""Bytes that some programs take for white space, and others for a part of a boundary."""
 
 # Seen in mail beside the five of RFC 2045; all mean "as it stands".
 _IDENTITY = frozenset({"", "7bit", "8bit", "binary", "7-bit", "8-bit", "7bits", "8bits", "none"})
@@ -37,7 +39,7 @@ class Content:
     @property
     def boundary(self) -> bytes:
         """The boundary of a multipart, or empty. RFC 2046: it never ends in white space."""
-        return self.parameters.get("boundary", "").rstrip().encode("latin-1")
+        return self.parameters.get("boundary", "").rstrip(" \t").encode("latin-1")
 
     @property
     def is_multipart(self) -> bool:
@@ -59,6 +61,7 @@ def describe(fields: Sequence[RawField], default_type: str = "text/plain") -> Co
         kind = parsed.value if _TYPE.match(parsed.value) else ""
         parameters = parsed.parameters
         ambiguous = bool(parsed.ambiguous & {"boundary", "charset"}) or len({unfold(value) for value in types}) > 1
+        ambiguous = ambiguous or _WHITE_TO_SOME.search(parameters.get("boundary", "")) is not None
     encoding = _encoding(encodings[0]) if encodings else "identity"
     if len({_encoding(value) for value in encodings}) > 1:
         ambiguous = True

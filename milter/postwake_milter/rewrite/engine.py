@@ -2,14 +2,14 @@
 
 :func:`rewrite` takes a message as the milter has it, fields and body, and says what changes; :func:`rewrite_message`
 takes and gives whole messages as bytes. Both are pure. The promise: outside the spans that are edited, every byte is
-the one that came in; each edited part is decoded again and compared before it is used; and when anything is in doubt
-the original goes out, with the name of the reason (:mod:`.reasons`).
+the one that came in; what is new in an edited part is decoded again and compared before it is used; and when anything
+is in doubt the original goes out, with the name of the reason (:mod:`.reasons`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -20,14 +20,14 @@ from . import never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
-from .headers import Field, HeaderBlock, RawField, read_block
+from .headers import Field, Fields, HeaderBlock, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
 from .links import Link, LinkRules, host_of
 from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
 from .pixel import BOTTOM, PixelPosition
-from .placing import Span, TransferError, line_ending
+from .placing import TRANSFER_CHECK_FAILED, Span, TransferError, line_ending
 from .quoted_printable import encode_quoted_printable
 from .transfer import open_body, overlong_line
 
@@ -138,6 +138,7 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint, mem
     *memory*, parts that it has seen before are quicker, and come out the same. What *mint* raises passes through;
     nothing else is raised, whatever the message.
     """
+    fields = fields if isinstance(fields, Fields) else Fields(fields)
     control = read_control(fields)
     content = describe(fields)
     reason = never_touch.untouchable(fields, content, allow_dkim_signed=plan.allow_dkim_signed)
@@ -240,15 +241,20 @@ def _rewrite_body(
     parts = split(body, content)
     eol = line_ending(body, b"\r\n")
 
+    opened: dict[int, Known] = {}
+
     def known(part: Part) -> Known:
-        return memory.open(body[part.body_start : part.body_end], part.content.encoding, eol)
+        if part.body_start not in opened:
+            encoded = body[part.body_start : part.body_end]
+            opened[part.body_start] = memory.open(encoded, part.content.encoding, eol)
+        return opened[part.body_start]
 
     if any(never_touch.is_report(part.content) and not part.is_top for part in parts):
         return None, "delivery-report"
     for part in parts:
-        if never_touch.is_text(part.content) and never_touch.part_reason(part) is None and _may_hold_pgp(body, part):
+        if never_touch.is_text(part.content) and never_touch.part_reason(part) is None:
             with suppress(TransferError):
-                if never_touch.holds_pgp(known(part).opened.decoded, part.content):
+                if _holds_pgp(body, part, known):
                     return None, "inline-pgp"
     targets = frozenset(unsubscribe.targets(fields))
     blocked: list[str] = []  # why texts that were wanted are not edited
@@ -284,12 +290,15 @@ def _rewrite_body(
     return new_body, None
 
 
-def _may_hold_pgp(body: bytes, part: Part) -> bool:
-    """Whether a look into the decoded text is needed: base64 hides it, everything else shows its first line."""
-    if part.content.encoding == "base64":
-        return True
-    # Quoted-printable may have its hyphens, and its spaces, as escapes.
-    return any(body.find(hint, part.body_start, part.body_end) >= 0 for hint in (b"BEGIN PGP ", b"BEGIN=20PGP"))
+def _holds_pgp(body: bytes, part: Part, known: Callable[[Part], Known]) -> bool:
+    """Whether a text holds an inline PGP message. TransferError if it has to be decoded for that, and cannot be."""
+    # Base64 hides it, everything else shows its first line; quoted-printable may have its hyphens and spaces as
+    # escapes. HTML is going to be opened anyway, and may be known.
+    if part.content.type == "text/html" or part.content.encoding == "base64":
+        return known(part).holds_pgp(part.content)
+    if any(body.find(hint, part.body_start, part.body_end) >= 0 for hint in (b"BEGIN PGP ", b"BEGIN=20PGP")):
+        return known(part).holds_pgp(part.content)
+    return False
 
 
 def _rewrite_part(
@@ -325,9 +334,6 @@ def _rewrite_part(
     if not spans:
         return
     encoded = _encode(part, known, spans, replacements, eol, work)
-    if encoded is None:
-        work.block("transfer-check-failed")
-        return
     work.edits.append(Edit(part.body_start, part.body_end, encoded))
     work.links += links
     work.pixels += pixels
@@ -361,21 +367,17 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
 
 def _encode(
     part: Part, known: Known, spans: tuple[Span, ...], replacements: list[bytes], eol: bytes, work: _Work
-) -> bytes | None:
-    """Return the part's new encoded bytes, None if they do not decode to what is meant; TransferError as there.
+) -> bytes:
+    """Return the part's new encoded bytes, which decode to what is meant; TransferError as there.
 
     A part that was not encoded becomes quoted-printable, and says so, where a line would be too long for SMTP.
     """
-    place = known.place(spans)
-    intended = place.decoded.fill(replacements)
-    if part.content.encoding != "identity":
-        encoded = place.encoded.fill(replacements)
-        return encoded if known.opened.decode(encoded) == intended else None
-    if not overlong_line(known.opened.decoded, spans, replacements):
-        return intended
-    encoded = encode_quoted_printable(intended, eol)
-    if open_body(encoded, "quoted-printable", eol).decoded != intended:
-        return None
+    filled = known.place(spans).fill(replacements)
+    if part.content.encoding != "identity" or not overlong_line(known.opened.decoded, spans, replacements):
+        return filled
+    encoded = encode_quoted_printable(filled, eol)
+    if open_body(encoded, "quoted-printable", eol).decoded != filled:
+        raise TransferError(TRANSFER_CHECK_FAILED)
     _declare_quoted_printable(part, eol, work)
     return encoded
 
@@ -438,7 +440,7 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     """
     block = read_header(raw)
     fields = [(item.name, item.value) for item in block.fields]
-    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].rstrip(b"\r\n"):
+    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].replace(b"\r\n", b""):
         # Something that is no field ends the header: for one program the body starts there, another reads on.
         return raw, _untouched("malformed-headers", read_control(fields), ())
     result = rewrite(fields, raw[block.body_start :], plan, mint)

@@ -13,6 +13,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import unquote_to_bytes
 
 from .charsets import find_codec
@@ -25,11 +26,14 @@ _NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _ENCODED_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 # Every pattern here moves forward only, whatever it meets: a header may be 100 kB of semicolons or spaces.
-_BETWEEN = re.compile(r"[\s;]*")
+# Of bytes above ASCII none is white space, though the characters that stand for them may be.
+_BETWEEN = re.compile(r"[\s;]*", re.ASCII)
 _SPACE = re.compile(r"[ \t]*")
-_PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*")
-_NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=")
+_PARAMETER_NAME = re.compile(r"([^\s;=\"()]+)\s*=\s*", re.ASCII)
+_NEXT_PARAMETER = re.compile(r"(?<=\s)[A-Za-z0-9*-]+\s*=", re.ASCII)
+_WHITE = " \t\v\f\r\n"
 _CONTINUED = re.compile(r"([^*]+)\*(\d{1,3})(\*?)\Z|([^*]+)\*\Z")
+_CONTROLS = dict.fromkeys((*range(0x20), 0x7F), " ")
 _MAX_PARAMETERS = 64
 """No client writes more; a field built to hold thousands is read this far."""
 
@@ -107,10 +111,23 @@ def read_block(text: bytes, start: int = 0, stop: int | None = None, stop_line: 
     return HeaderBlock(tuple(fields), start, at, at, malformed=True)
 
 
-def values(fields: Sequence[RawField], name: bytes) -> list[bytes]:
+class Fields(tuple[RawField, ...]):
+    """A message's fields in order, and by name: some twenty names are asked for."""
+
+    @cached_property
+    def by_name(self) -> dict[bytes, list[bytes]]:
+        """The values of each name, which is in lower case."""
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in self:
+            found.setdefault(name.lower(), []).append(value)
+        return found
+
+
+def values(fields: Sequence[RawField], name: bytes) -> Sequence[bytes]:
     """Return the raw values of every field called *name* (lower case), in order."""
-    length = len(name)
-    return [value for field, value in fields if len(field) == length and field.lower() == name]
+    if isinstance(fields, Fields):
+        return fields.by_name.get(name, ())
+    return [value for field, value in fields if field.lower() == name]
 
 
 def unfold(value: bytes) -> str:
@@ -160,7 +177,7 @@ def decode_text(value: bytes) -> str:
     flush()
     out.append(text[at:])
     joined = "".join(out).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(" " if ord(char) < 0x20 or ord(char) == 0x7F else char for char in joined)
+    return joined.translate(_CONTROLS)
 
 
 def _decode_word(encoding: str, text: str) -> bytes | None:
@@ -196,7 +213,7 @@ def parse_parameters(value: bytes) -> Parameterised:
     """
     text = unfold(value)
     stop = text.find(";")
-    main = (text if stop < 0 else text[:stop]).partition("(")[0].strip().lower()
+    main = (text if stop < 0 else text[:stop]).partition("(")[0].strip(_WHITE).lower()
     raw: dict[str, str] = {}
     ambiguous: set[str] = set()
     if stop >= 0:
@@ -232,7 +249,7 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
             following = _NEXT_PARAMETER.search(text, at, stop)
             if following is not None:
                 stop = following.start()
-            content = text[at:stop].partition(" (")[0].strip()
+            content = text[at:stop].partition(" (")[0].strip(_WHITE)
             at = stop
         yield match.group(1).lower(), content, odd
 
@@ -256,7 +273,7 @@ def _quoted(text: str, at: int) -> tuple[str, int]:
         out.append(char)
         index += 1
     stop = _skip(text, at)
-    return text[at + 1 : stop].strip(), stop
+    return text[at + 1 : stop].strip(_WHITE), stop
 
 
 def _join_continuations(raw: dict[str, str]) -> dict[str, str]:

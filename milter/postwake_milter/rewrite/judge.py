@@ -191,10 +191,12 @@ def _take_out(root: Any, pixels: Mapping[str, Mapping[str, str]]) -> bool:
             continue
         if src in found or dict(image.items()) != pixels[src]:
             return False
-        if any(ancestor.tag in _NOT_SHOWN for ancestor in image.iterancestors()):
+        around = {ancestor.tag for ancestor in image.iterancestors()}
+        if not around.isdisjoint(_NOT_SHOWN):
             return False
         parent, before = image.getparent(), image.getprevious()
-        if parent.tag in _TABLE and _is_text(image.tail, before.tail if before is not None else parent.text):
+        # In any of them: a cell that libxml2 takes for open may be closed for a browser, which makes rows of its own.
+        if not around.isdisjoint(_TABLE) and _is_text(image.tail, before.tail if before is not None else parent.text):
             return False
         found.add(src)
         image.tag = _TAKEN_OUT

@@ -15,6 +15,9 @@ ENCODED_LINE = 76
 """Octets on a quoted-printable line, its soft break included (RFC 2045 section 6.7, rule 5)."""
 
 
+TRANSFER_CHECK_FAILED = "transfer-check-failed"
+
+
 class TransferError(Exception):
     """The encoded bytes do not mean one thing; *reason* is the name of why."""
 
@@ -31,7 +34,10 @@ class Placement(Protocol):
     """Where some spans stand in an encoded body: found once, filled as often as there is something to put there."""
 
     def fill(self, replacements: Sequence[bytes]) -> bytes:
-        """Return the encoded bytes with *replacements*, one a span, in their places."""
+        """Return the encoded bytes with *replacements*, one a span, in their places.
+
+        TransferError (:data:`TRANSFER_CHECK_FAILED`) if they did not decode to what is meant.
+        """
         ...
 
 
@@ -44,11 +50,10 @@ class Opened(Protocol):
         ...
 
     def place(self, spans: Sequence[Span]) -> Placement:
-        """Return the place of *spans* of the decoded bytes, which are in order and do not overlap."""
-        ...
+        """Return the place of *spans* of the decoded bytes, which are in order and do not overlap.
 
-    def decode(self, encoded: bytes) -> bytes:
-        """Return the content of *encoded*, which a placement of this body made."""
+        TransferError if nothing can be put there.
+        """
         ...
 
 

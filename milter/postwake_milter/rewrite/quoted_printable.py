@@ -9,11 +9,20 @@ from __future__ import annotations
 import binascii
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from .placing import ENCODED_LINE, MAX_LINE, Placement, Span, TransferError, line_ending
+from .placing import (
+    ENCODED_LINE,
+    MAX_LINE,
+    TRANSFER_CHECK_FAILED,
+    Gaps,
+    Placement,
+    Span,
+    TransferError,
+    line_ending,
+)
 
 _BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n|[ \t]*\Z)")
 _PADDING = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
@@ -48,7 +57,7 @@ class QuotedPrintable:
         self.decoded = self.decode(encoded)
 
     def decode(self, encoded: bytes) -> bytes:
-        """Return the content of *encoded*."""
+        """Return the content of *encoded*, lines of such a body."""
         if not self._padded:
             return binascii.a2b_qp(encoded)
         return b"".join(
@@ -60,21 +69,35 @@ class QuotedPrintable:
         """Return the place of *spans*: only the physical lines that they touch will be wrapped anew."""
         texts = self._encoded.split(b"\n")
         starts = list(accumulate(self._lengths(texts), initial=0))
-        if starts.pop() != len(self.decoded):
+        if starts[-1] != len(self.decoded):
             raise TransferError("malformed-quoted-printable")
         runs: list[_Run] = []
-        done = 0
-        for first, last, numbers in _group(spans, texts, starts):
+        contents: list[bytes] = []  # of the runs
+        gaps: list[Span] = []  # in the contents, one behind the other
+        size = done = 0
+        for first, last, numbers in _group(spans, texts, starts[:-1]):
             final = last == len(texts) - 1
             lines = [_read_line(text, last=False) for text in texts[first:last]]
             lines.append(_read_line(texts[last], last=final))
             before = b"\n".join(texts[done:first]) + b"\n" if first > done else b""
+            self._check(before, starts[done], starts[first])
             items = _take_apart(lines, starts[first : last + 1], spans, numbers)
             simple = [type(item) for item in items] == [bytes, int, bytes, _Line]
             runs.append(_Run(before, items, numbers[0] if simple else -1))
+            contents.append(self.decoded[starts[first] : starts[last + 1]])
+            shift = size - starts[first]
+            gaps += [(spans[number][0] + shift, spans[number][1] + shift) for number in numbers]
+            size += len(contents[-1])
             done = last + 1
         rest = b"\n".join(texts[done:]) if done < len(texts) else b""
-        return _Lines(runs, rest, _Style.of(self._encoded, texts, self._eol))
+        self._check(rest, starts[done], len(self.decoded))
+        style = _Style.of(self._encoded, texts, self._eol)
+        return _Lines(runs, rest, style, Gaps(b"".join(contents), gaps), self.decode)
+
+    def _check(self, kept: bytes, start: int, end: int) -> None:
+        """Prove that the lines *kept* say what stands from *start* to *end*."""
+        if self.decode(kept) != self.decoded[start:end]:
+            raise TransferError(TRANSFER_CHECK_FAILED)
 
     def _lengths(self, texts: Sequence[bytes]) -> list[int]:
         """Return the decoded length of each physical line, its line break included."""
@@ -158,6 +181,10 @@ class _Style:
         limit = soft if soft >= 20 else max(longest, ENCODED_LINE)
         lower = _UPPER_ESCAPE.search(encoded) is None and _LOWER_ESCAPE.search(encoded) is not None
         return cls(min(max(limit, longest), MAX_LINE), eol, lower)
+
+    def break_lines(self, data: bytes) -> bytes:
+        """Return *data* with line breaks as the encoder's."""
+        return data.replace(b"\r\n", b"\n").replace(b"\n", self.eol)
 
     def encode(self, data: bytes) -> bytes:
         """Return *data* as quoted-printable without any line break; a space at its end is encoded (rule 3)."""
@@ -260,12 +287,21 @@ def _take_apart(
 
 
 class _Lines:
-    """The placement of spans in quoted-printable."""
+    """The placement of spans in quoted-printable.
 
-    def __init__(self, runs: Sequence[_Run], rest: bytes, style: _Style) -> None:
+    What the lines between the runs say has been proved; :meth:`fill` proves the runs. No line depends on another,
+    whatever its break, so that whole lines can be decoded apart.
+    """
+
+    def __init__(
+        self, runs: Sequence[_Run], rest: bytes, style: _Style, contents: Gaps, decode: Callable[[bytes], bytes]
+    ) -> None:
+        """*contents*: what the runs say, one behind the other."""
         self._runs = runs
         self._rest = rest
         self._style = style
+        self._contents = contents
+        self._decode = decode
 
     def fill(self, replacements: Sequence[bytes]) -> bytes:
         """Return the encoded bytes with *replacements* in their places, wrapped as the original is."""
@@ -274,14 +310,19 @@ class _Lines:
         for run in self._runs:
             out.append(run.before)
             if run.gap < 0 or not _is_plain(new := replacements[run.gap]):
-                out += _wrapped(style, run.items, replacements)
+                out.append(b"".join(_wrapped(style, run.items, replacements)))
                 continue
             layout = run.layouts.get(len(new))
             if layout is None:
                 layout = _lay_out(style, run.items, len(new))
                 if len(run.layouts) < _MAX_LAYOUTS:
                     run.layouts[len(new)] = layout
-            out += [piece if isinstance(piece, bytes) else new[piece[0] : piece[1]] for piece in layout]
+            out.append(b"".join([piece if type(piece) is bytes else new[piece[0] : piece[1]] for piece in layout]))
+        anew = out[1::2]
+        whole = all(lines.endswith(b"\n") for lines in (anew if self._rest else anew[:-1]))
+        meant = self._contents.fill([style.break_lines(new) if b"\n" in new else new for new in replacements])
+        if not whole or self._decode(b"".join(anew)) != meant:
+            raise TransferError(TRANSFER_CHECK_FAILED)
         out.append(self._rest)
         return b"".join(out)
 

@@ -49,10 +49,6 @@ class Identity:
         """Return the place of *spans*."""
         return Gaps(self.decoded, spans)
 
-    def decode(self, encoded: bytes) -> bytes:
-        """Return *encoded*."""
-        return encoded
-
 
 def overlong_line(data: bytes, spans: Sequence[Span], replacements: Sequence[bytes]) -> bool:
     """Whether *replacements* in *spans* of *data* leave a line that they touch longer than 998 octets."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +14,15 @@ import pytest
 
 from postwake.events import Accepted, Direction, EventType, Hit, Requeued, State, Who
 from postwake.store import queries
-from postwake.store.accepted import MERGES
+from postwake.store.accepted import MERGES, apply_together
+from postwake.store.apply import apply_event
 from postwake.store.bulk import Bulk
-from postwake.store.connection import open_reader
+from postwake.store.connection import WriteLock, open_reader, open_writer
 from postwake.store.counting import count_event
 from postwake.store.dictionary import StoredReply
+from postwake.store.many_rows import NotTogetherError
 from postwake.store.transaction import Transactions
+from postwake.store.writer import Writer
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Any]
@@ -261,3 +267,71 @@ def test_wild_times(
     assert {row[0] for row in ask("SELECT start_us FROM rollup WHERE span = 'hour'")} == {hour_us}
     assert {row[0] for row in ask("SELECT start_us FROM rollup WHERE span = 'day'")} == {day_us}
     assert len(ask("SELECT at FROM messages UNION ALL SELECT at FROM opens")) == 2
+
+
+@pytest.mark.parametrize("count", [1, 5, 40], ids=["alone", "a few", "more than one statement"])
+def test_together_is_one_by_one(count: int, empty_store: Path, tmp_path: Path, accepted: Make) -> None:
+    """Messages written together leave the rows that they leave one by one, numbers and counts among them."""
+    events = [
+        accepted(
+            n,
+            recipients=("a@example.net", "b@example.org", "A@example.net")[: n % 4],
+            tag="weekly" if n % 2 else "",
+            direction=Direction.INBOUND if n % 7 == 3 else Direction.OUTBOUND,
+            tracked=n % 3 > 0,
+            untracked_reason="" if n % 3 else "no-html",
+            subject="a\0b",
+        )
+        for n in range(1, count + 1)
+    ]
+    found = []
+    for together in (True, False):
+        path = Path(shutil.copy(empty_store, tmp_path / f"{together}.db"))
+        transactions = Transactions(open_writer(path), WriteLock(path))
+        with transactions.begin() as transaction:
+            if together:
+                apply_together(transaction, events)
+            else:
+                for event in events:
+                    apply_event(transaction, event)
+        transactions.close()
+        with closing(open_reader(path)) as connection:
+            tables = ("message", "event", "queue", "delivery", "rollup")
+            found.append([[tuple(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables])
+    assert found[0] == found[1]
+    assert len(found[0][0]) == count
+
+
+def test_together_only_where_nothing_is_known(
+    transactions: Transactions, accepted: Make, log_says: Make, noon_us: int
+) -> None:
+    """What is there already, in whole or as the log made it, comes twice, or lies in two hours, goes one by one."""
+    with transactions.begin() as transaction:
+        apply_event(transaction, accepted(1))
+    log_says("LOGMADE", {"a@example.net": State.SENT})
+    groups = (
+        [accepted(1), accepted(2)],
+        [accepted(3), accepted(4, queue_id="LOGMADE")],
+        [accepted(5), accepted(5)],
+        [accepted(6), accepted(7, at_us=noon_us + HOUR_US)],
+    )
+    for group in groups:
+        with pytest.raises((NotTogetherError, sqlite3.IntegrityError)), transactions.begin() as transaction:
+            apply_together(transaction, group)
+
+
+def test_a_group_with_one_that_is_there_already(store: Path, accepted: Make, ask: Ask) -> None:
+    """A message that comes again among new ones is written once, and so are they."""
+    writer = Writer(store)
+    try:
+        writer.submit_event(accepted(1)).result(20)
+        go = threading.Event()
+        blocked = writer.submit(lambda _: go.wait(20))
+        waiting = [writer.submit_event(accepted(n)) for n in (2, 1, 3)]
+        go.set()
+        blocked.result(20)
+        assert [future.result(20) for future in waiting] == [None, None, None]
+    finally:
+        writer.close()
+    assert ask("SELECT count(*), count(DISTINCT tracking_id) FROM message") == [(3, 3)]
+    assert ask("SELECT n FROM rollup WHERE span = 'all' AND dimension = 'all' AND measure = 'accepted'") == [(3,)]

@@ -13,7 +13,8 @@ import pytest
 from postwake.events import EventType, Who
 from postwake.store.apply import apply_event
 from postwake.store.connection import WriteLock, open_writer
-from postwake.store.hit_group import NotTogetherError, apply_hits
+from postwake.store.hit_group import apply_hits
+from postwake.store.many_rows import NotTogetherError
 from postwake.store.transaction import Transactions
 
 TABLES = ("event", "engagement", "rollup", "message")

@@ -147,6 +147,7 @@ def test_only_the_value_of_a_link_changes(
         pytest.param(b"<body></body>", "both", b"<body>{1}{0}</body>", id="both-in-one-spot"),
         pytest.param(b"x", "both", b"{1}x{0}", id="both-around-text"),
         pytest.param(b"<body><table>x ", "bottom", b"<body>{0}<table>x ", id="not-between-text-in-a-table"),
+        pytest.param(b"<body><table><td>x</tr>>\n", "bottom", b"<body>{0}<table><td>x</tr>>\n", id="or-behind-its-row"),
         pytest.param(b"\xef\xbb\xbfx", "both", b"\xef\xbb\xbf{1}x{0}", id="behind-a-byte-order-mark"),
         pytest.param(b"</p>x", "top", b"</p>x{1}", id="no-fragment-begins-with-an-end-tag"),
     ],

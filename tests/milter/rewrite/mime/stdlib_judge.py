@@ -223,10 +223,10 @@ def _as_browser(href: str) -> str:
 
 
 def _same_comment(was: str, now: str) -> bool:
-    """Whether *now* is *was* with some quoted values replaced by URLs of ours."""
-    pieces = [re.escape(piece) for piece in re.split(_OURS.pattern.replace("(", "(?:"), now)]
+    """Whether *now* is *was* with some quoted values replaced by URLs of ours, opt-outs of either aside."""
     for name in _OPT_OUTS:
-        was = re.sub(rf'\s+{name}(?:=(?:"[^"]*"|\'[^\']*\'|[^\s>]*))?', "", was)
+        was, now = (re.sub(rf'\s+{name}(?:=(?:"[^"]*"|\'[^\']*\'|[^\s>]*))?', "", text) for text in (was, now))
+    pieces = [re.escape(piece) for piece in re.split(_OURS.pattern.replace("(", "(?:"), now)]
     return re.fullmatch("""[^"']*?""".join(pieces), was) is not None
 
 

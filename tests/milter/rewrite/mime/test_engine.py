@@ -44,6 +44,7 @@ NEVER = [
     pytest.param(_multipart(b"encrypted", HTML_PART), "encrypted", id="multipart-encrypted"),
     pytest.param(_mail(b"Content-Type: application/pkcs7-mime; smime-type=signed-data"), "smime", id="smime"),
     pytest.param(_html(b"X-Odd: a\rb"), "malformed-headers", id="bare-cr-in-a-field"),
+    pytest.param(b"From a@example.com\r\r\n\nno field\n", "malformed-headers", id="bare-cr-behind-the-mbox-line"),
     pytest.param(_html().replace(b"\n\n", b"\n", 1), "malformed-headers", id="no-empty-line"),
     pytest.param(_mail(b"Content-Type: text/plain", body=PGP), "inline-pgp", id="pgp-plain"),
     pytest.param(

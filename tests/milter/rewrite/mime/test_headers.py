@@ -67,6 +67,8 @@ PARAMETERS = [
     pytest.param(b' multipart/mixed; boundary="a;b\\"c"', "multipart/mixed", {"boundary": 'a;b"c'}, id="escapes"),
     pytest.param(b' multipart/mixed; boundary="abc', "multipart/mixed", {"boundary": "abc"}, id="quote-never-closes"),
     pytest.param(b" multipart/mixed; boundary=a b", "multipart/mixed", {"boundary": "a b"}, id="space-in-value"),
+    pytest.param(b"\xa0 text/html\x85; \x1fa=b", "\xa0 text/html\x85", {"\x1fa": "b"}, id="no-space-in-ASCII"),
+    pytest.param(b" multipart/mixed; boundary=a\xa0", "multipart/mixed", {"boundary": "a\xa0"}, id="ends-in-no-space"),
     pytest.param(
         b" text/plain; charset=utf-8 format=flowed",
         "text/plain",
@@ -93,6 +95,13 @@ def test_parse_parameters(value: bytes, main: str, parameters: dict[str, str]) -
 
     assert parsed.value == main
     assert parsed.parameters == parameters
+
+
+def test_what_is_no_space_is_part_of_the_type() -> None:
+    """A type with a no-break space before it is a type that nobody knows; what boundary ends in one, readers differ."""
+    assert describe([(b"Content-Type", b"\xa0text/html")]).type == ""
+    assert describe([(b"Content-Type", b" multipart/mixed; boundary=a\xa0 ")]).ambiguous
+    assert not describe([(b"Content-Type", b" multipart/mixed; boundary=a\xc3\xa4")]).ambiguous
 
 
 def test_contradicting_parameters_are_ambiguous() -> None:

@@ -9,14 +9,17 @@ import quopri
 import re
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postwake_milter.rewrite import quoted_printable
+from postwake_milter.rewrite.base64_lines import Base64
 from postwake_milter.rewrite.html_scan import Edit, apply_edits
-from postwake_milter.rewrite.placing import TransferError
-from postwake_milter.rewrite.quoted_printable import encode_quoted_printable
+from postwake_milter.rewrite.placing import TRANSFER_CHECK_FAILED, TransferError
+from postwake_milter.rewrite.quoted_printable import QuotedPrintable, encode_quoted_printable
 from postwake_milter.rewrite.transfer import apply_to, open_body, overlong_line
 
 URL = b"https://t.example/c/AbC=dEf"
@@ -315,3 +318,47 @@ def test_a_line_break_is_not_cut_in_half(text: bytes) -> None:
     """An edit that ends between CR and LF is refused, in the last line of a body as well."""
     with pytest.raises(TransferError, match="edit-inside-line-break"):
         apply_to(open_body(text, "quoted-printable"), [Edit(0, 4, b"x")])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "at"),
+    [
+        pytest.param("quoted-printable", 0, id="before what is edited"),
+        pytest.param("quoted-printable", 150, id="behind it"),
+        pytest.param("base64", 0, id="base64"),  # where all that follows is encoded anew
+    ],
+)
+def test_kept_lines_that_do_not_say_what_they_should(encoding: str, at: int) -> None:
+    """Lines that would stay are proved to say what was read from them, before anything is put between them."""
+    content = b"a line of text\r\n" * 20
+    encode = quopri.encodestring if encoding == "quoted-printable" else base64.encodebytes
+    opened = open_body(encode(content), encoding)
+    assert isinstance(opened, QuotedPrintable | Base64)
+    opened.decoded = opened.decoded[:at] + b"?" + opened.decoded[at + 1 :]
+    with pytest.raises(TransferError, match=TRANSFER_CHECK_FAILED):
+        opened.place([(100, 104)])
+
+
+@pytest.mark.parametrize("damage", [b"", b"?", b"=3D", b"\r\n"], ids=["nothing", "a letter", "an escape", "a break"])
+def test_new_lines_that_do_not_say_what_is_meant(damage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that are wrapped anew are decoded and compared each time: a mistake in the wrapping lets nothing out."""
+    lay_out = quoted_printable._lay_out
+
+    def damaged(*arguments: Any) -> Any:
+        return [damage, *lay_out(*arguments)]
+
+    monkeypatch.setattr(quoted_printable, "_lay_out", damaged)
+    place = open_body(b"one=20line\r\nand another that is edited\r\nand a third", "quoted-printable").place([(14, 21)])
+    if not damage:
+        assert place.fill([b"none"]) == b"one=20line\r\nand none that is edited\r\nand a third"
+        return
+    with pytest.raises(TransferError, match=TRANSFER_CHECK_FAILED):
+        place.fill([b"none"])
+
+
+def test_a_new_line_that_lost_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without its break would run into the next, which is not looked at again."""
+    monkeypatch.setattr(quoted_printable, "_lay_out", lambda *_: [b"and none that is edited=\r\n", b"=0D=0A"])
+    place = open_body(b"one=20line\r\nand another that is edited\r\nand a third", "quoted-printable").place([(14, 21)])
+    with pytest.raises(TransferError, match=TRANSFER_CHECK_FAILED):
+        place.fill([b"none"])
