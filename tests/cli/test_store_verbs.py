@@ -23,7 +23,11 @@ from postwake.store.transaction import Transactions
 from postwake.tracking_id import make_tracking_id
 
 _AS_NOBODY = """
-import os, postwake_cli.main, postwake_console
+import importlib, os, pkgutil, postwake, postwake_cli, postwake_console, postwake_operate
+for package in (postwake, postwake_cli, postwake_console, postwake_operate):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 os.setgroups([])
 os.setegid(65534)
 os.seteuid(65534)

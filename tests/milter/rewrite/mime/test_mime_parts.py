@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from postwake_milter.rewrite.content import describe
@@ -161,6 +162,7 @@ def test_same_leaves_as_the_standard_library(body: bytes) -> None:
         at = part.body_end
     if not broken and message.is_multipart():
         # Two delimiters in a row are one for the library, and have an empty part between them for us.
+        assume(not re.search(rb"(?m)^--b ?\n--b--$", body))  # the second of which it takes for no end then
         ours = [body[part.body_start : part.body_end] for part in parts]
         theirs = [leaf.get_payload().encode() for leaf in leaves]
         assert [text for text in ours if text] == [text for text in theirs if text]
