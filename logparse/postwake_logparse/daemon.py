@@ -9,7 +9,8 @@ Security
     parsed, never executed, never printed unquoted.
 
 Diagnostics
-    One line when it starts, one a minute at most while the store cannot be written. What became of every line is
+    One line when it starts, one for each batch that said something of mail, one a minute at most while the store
+    cannot be written. What became of every line is
     counted in ``postwake_log_lines_total``. Exit status 78 for a wrong configuration.
 
 Limits
@@ -37,7 +38,7 @@ from postwake.store.store_metrics import StoreCollector
 from postwake_logparse.correlate import make_correlator
 from postwake_logparse.detect import open_grammar
 from postwake_logparse.follow import Follower, open_source, source_name
-from postwake_logparse.ingest import Ingester
+from postwake_logparse.ingest import Ingester, IngestStats
 from postwake_logparse.log_metrics import LogCollector
 
 log = logging.getLogger("postwake.logparse")
@@ -65,7 +66,7 @@ def run(path: Path, reasons: Iterable[str] = ()) -> int:
     stop_metrics = serve(config.metrics.logparse, registry)
     stop = threading.Event()
     status = [os.EX_SOFTWARE]
-    thread = threading.Thread(target=_follow, args=(follower, stop, status), name="follow", daemon=True)
+    thread = threading.Thread(target=_follow, args=(follower, ingester.stats, stop, status), name="follow", daemon=True)
 
     def reload() -> None:
         """Begin anew in this process with the configuration as it is now; what was read stands in the store."""
@@ -111,14 +112,19 @@ class _SourceErrors:
         )
 
 
-def _follow(follower: Follower, stop: threading.Event, status: list[int]) -> None:
+def _follow(follower: Follower, stats: IngestStats, stop: threading.Event, status: list[int]) -> None:
     """Follow until told to stop; leave the exit status of what ended it in *status*."""
     complained_at = 0.0
     complain_of_source = _SourceErrors(follower)
     while not stop.is_set():
         try:
+            before = stats.records
             if not follower.step(timeout_s=1.0) and follower.ended:
                 break
+            if stats.records > before:  # else it may have been our own line, in a log of everything
+                log.info(
+                    "source=%s records=%d lag_bytes=%d", follower.name, stats.records - before, follower.lag_bytes()
+                )
             complain_of_source()
         except StoreUnavailableError as error:
             if time.monotonic() - complained_at > 60:

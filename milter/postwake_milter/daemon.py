@@ -10,7 +10,8 @@ Security
     bodies go nowhere.
 
 Diagnostics
-    One line a message that was not let through normally, queue ID first. Fails open: what cannot be rewritten or
+    One line a message, queue ID first: its outcome, tracking ID and, if it is not tracked, the reason; a warning or
+    error if it was not let through normally. No addresses. Fails open: what cannot be rewritten or
     recorded goes out unchanged. Exit status 78 for a wrong configuration, 69 if the socket is taken.
 
 Limits

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from postwake.config import Config
-from postwake.events import Accepted, Direction, Event, Requeued
+from postwake.events import Accepted, Direction, Requeued
 from postwake.networks import Networks
 from postwake.tokens import KeyRing, Privacy
 from postwake.tracking_id import parse_tracking_id
@@ -49,13 +49,22 @@ class Envelope:
 class Handled:
     """What the milter does with a message, and what it records."""
 
-    event: Event
+    event: Accepted | Requeued
     body: bytes | None = None
     """The new body, None if it stays."""
     header_changes: tuple[HeaderChange, ...] = ()
     outcome: str = "untracked"
     """tracked, untracked or requeued: a metric's label."""
     malformed_controls: int = field(default=0)
+
+    def __str__(self) -> str:
+        """Return what the log says of it: key=value, and nobody's address."""
+        said = f"outcome={self.outcome} tracking_id={self.event.tracking_id.hex()}"
+        if not isinstance(self.event, Accepted):
+            return said
+        if self.event.untracked_reason:
+            said += f" reason={self.event.untracked_reason}"
+        return f"{said} recipients={len(self.event.recipients)} links={self.event.links} us={self.event.rewrite_us}"
 
 
 class Handler:

@@ -112,6 +112,7 @@ class Pool:
         if not job.claim():
             return
         job.handled = handled
+        log.info("%s: %s", job.envelope.queue_id, handled)
         job.recorded_from_s = time.monotonic()
         if self._recorder.writer.healthy:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -80,6 +81,21 @@ def test_handled_and_recorded(
     assert rows(tmp_path) == [(1, None)]
     with closing(open_reader(tmp_path / "postwake.db")) as connection:
         assert connection.execute("SELECT rewrite_us FROM message").fetchone()[0] > 0
+
+
+def test_one_line_a_message(
+    make_pool: Callable[..., Pool], make_handler: Callable[..., Handler], make_envelope: Make, caplog: Any
+) -> None:
+    """Each message is one line in the log: queue ID first, outcome, tracking ID, reason; nobody's address."""
+    pool, handler = make_pool(), make_handler()
+    with caplog.at_level("INFO"):
+        for envelope in (make_envelope(), make_envelope(sender="")):
+            pool.process(handler, envelope, 10)
+    tracked, untracked = caplog.messages
+    assert re.fullmatch(r"4Q1: outcome=tracked tracking_id=[0-9a-f]{32} recipients=1 links=\d+ us=\d+", tracked)
+    assert re.fullmatch(
+        r"4Q1: outcome=untracked tracking_id=[0-9a-f]{32} reason=null-sender recipients=1 links=0 us=\d+", untracked
+    )
 
 
 def test_too_slow(
