@@ -13,7 +13,6 @@ from typing import Any
 from postwake_lab.ports import free_ports, wait_for_port
 
 CONTRIB = Path(__file__).parents[2] / "contrib/prometheus"
-JOBS = ("postwake-milter", "postwake-logparse", "postwake-pixelserver")
 
 
 class Prometheus:

@@ -66,7 +66,6 @@ class IngestStats:
     failures: int = 0
     last_error: str = ""
     last_line_us: int = 0
-    commit_s: float = 0.0
     lock: LockStats = field(default_factory=LockStats)
 
 
@@ -152,7 +151,6 @@ class Ingester:
         passed: pass an iterator, and call again. The errors are those of :meth:`commit`; of what was taken nothing is
         written then, so go on from :meth:`cursor`.
         """
-        started = time.perf_counter()
         blocks = records_read = unwritten = size_bytes = 0
         newest = self.stats.last_line_us
         moved: dict[str, str] = {}
@@ -195,7 +193,6 @@ class Ingester:
         self.stats.blocks += blocks
         self.stats.records += records_read
         self.stats.commits += 1
-        self.stats.commit_s += time.perf_counter() - started
         self.stats.last_line_us = newest
         self._dirty = True
         self._unchecked_bytes += size_bytes

@@ -6,6 +6,7 @@ import http.client
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +165,8 @@ def tracking_host(url: str, context: ssl.SSLContext | None = None) -> Finding:
         context = context or ssl.create_default_context()
         connection = http.client.HTTPSConnection(host, parts.port or 443, timeout=PATIENCE_S, context=context)
     try:
+        connection.connect()
+        left_s = _certificate_left_s(connection)
         status, body = _get(connection, f"{parts.path}/healthz")
     except ssl.SSLCertVerificationError as error:
         return fail(
@@ -179,4 +182,18 @@ def tracking_host(url: str, context: ssl.SSLContext | None = None) -> Finding:
         return warn(
             name, f"{url}: answers, without TLS", "https: mail programs warn of plain links, and load no plain pixel"
         )
+    if left_s < EXPIRES_SOON_S:
+        return warn(
+            name,
+            f"{url}: the certificate ends in {left_s / 86_400:.0f} days",
+            "renew it: has the renewal's timer stopped?",
+        )
     return ok(name, f"{url}: resolves, valid chain, answers")
+
+
+def _certificate_left_s(connection: http.client.HTTPConnection) -> float:
+    """Return for how many seconds from now on the other side's verified certificate is valid; without TLS for ever."""
+    certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+    if not certificate:
+        return float("inf")
+    return ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()

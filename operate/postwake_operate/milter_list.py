@@ -30,11 +30,6 @@ class Milter:
     options: dict[str, str] = field(default_factory=dict)
 
     @property
-    def is_reference(self) -> bool:
-        """Whether it stands for the value of another parameter."""
-        return self.address.startswith("$")
-
-    @property
     def signer(self) -> str | None:
         """The name of the signing milter that this is, as far as name or port tell; None if it is none."""
         if _NO_SIGNER_NAME.search(self.address):

@@ -35,16 +35,19 @@ class Foreign(Healthy):
     body = b"Welcome to nginx!"
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate for localhost that nobody vouches for, with its key in the same file."""
-    path = tmp_path / "localhost.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    )
+def make_certificate(path: Path, days: int) -> Path:
+    """Make a certificate for localhost that nobody vouches for, with its key in the same file."""
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days {days} -subj /CN=localhost"
+    command += " -addext subjectAltName=DNS:localhost"
     subprocess.run([*command.split(), "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
     path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
     return path
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """One that is valid for long."""
+    return make_certificate(tmp_path / "localhost.pem", 90)
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def serve(certificate: Path) -> Iterator[Callable[..., int]]:
     """Serve HTTPS (or HTTP) on a port of its own."""
     running: list[tuple[HTTPServer, threading.Thread]] = []
 
-    def start(handler: type[BaseHTTPRequestHandler], *, tls: bool = True) -> int:
+    def start(handler: type[BaseHTTPRequestHandler], *, tls: bool = True, certificate: Path = certificate) -> int:
         server = HTTPServer(("127.0.0.1", 0), handler)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -82,6 +85,14 @@ def test_tracking_host(serve: Callable[..., int], certificate: Path) -> None:
     assert tracking_host("https://localhost:1", trusting).found == "https://localhost:1: [Errno 111] Connection refused"
     assert tracking_host(f"http://localhost:{serve(Healthy, tls=False)}").status == "warn"
     assert tracking_host("https://nowhere.invalid").status in ("fail", "skip")
+
+
+def test_certificate_ends_soon(serve: Callable[..., int], tmp_path: Path) -> None:
+    """A certificate that ends within two weeks is told of: the links of all mail that is out there depend on it."""
+    ending = make_certificate(tmp_path / "ending.pem", 5)
+    url = f"https://localhost:{serve(Healthy, certificate=ending)}"
+    finding = tracking_host(url, ssl.create_default_context(cafile=str(ending)))
+    assert (finding.status, finding.found) == ("warn", f"{url}: the certificate ends in 5 days")
 
 
 def test_offline(tmp_path: Path) -> None:

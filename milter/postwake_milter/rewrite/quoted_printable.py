@@ -32,7 +32,6 @@ _SPECIAL = re.compile(rb"[^\t -<>-~]")
 _PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x3D)
 _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
 _UPPER_ESCAPE = re.compile(rb"=(?:[0-9][A-F]|[A-F][0-9A-F])")
-_BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/ \t\r\n]*+={0,2}[ \t\r\n]*+\Z")
 
 
 @dataclass(frozen=True, slots=True)
