@@ -14,7 +14,7 @@ DEB = os.environ.get("POSTWAKE_DEB", "")
 # What a later release will have: a migration more.
 _LATER = '''
 
-@migrations()
+@_migration
 def m999_later(db: Database) -> None:
     """Of a later release."""
     db.conn.execute("ALTER TABLE message ADD COLUMN later INTEGER")
