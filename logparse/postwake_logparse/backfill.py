@@ -182,9 +182,6 @@ class Backfill:
         file_id = ""
         errors = source.stats.read_errors
         while True:
-            while ahead and len(ahead) < parser.depth and (chunk := source.read_on(BLOCK_BYTES)) is not None:
-                parser.give(chunk.data, None)
-                ahead.append(chunk)
             if not ahead:
                 chunk = source.read(BLOCK_BYTES)
                 if source.stats.read_errors != errors:
@@ -199,6 +196,9 @@ class Backfill:
                     assert file is not None
                     begins = LogTime(file.mtime_us, self._timezone, self._year, self._last_us)
                 parser.give(chunk.data, begins)
+                ahead.append(chunk)
+            while len(ahead) < parser.depth and (chunk := source.read_on(BLOCK_BYTES)) is not None:
+                parser.give(chunk.data, None)
                 ahead.append(chunk)
             records, last_us, tally = parser.take()
             self._tally.add(tally)

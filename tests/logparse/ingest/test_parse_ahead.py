@@ -16,7 +16,7 @@ import pytest
 from postwake.errors import UnavailableError
 from postwake.reply.load import load_classifier
 from postwake_logparse.attempt_reading import AttemptReader
-from postwake_logparse.parse_ahead import LogTime, ParseAhead, ParseHere
+from postwake_logparse.parse_ahead import BLOCKS_AHEAD, LogTime, ParseAhead, ParseHere
 
 READER = AttemptReader(load_classifier(None))
 TIME = LogTime(1_795_348_800_000_000, "UTC", None, None)
@@ -84,6 +84,29 @@ def test_the_same_is_said(mta: str, log: str, kinds: int) -> None:
     assert len(seen) >= kinds
 
 
+@pytest.mark.parametrize("past", [0], ids=["parsed-ahead"], indirect=True)
+def test_the_child_is_kept_ahead(past: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the parent writes a block the child has others to parse: as many as it takes, and no more."""
+    in_hand = [0]
+    give, take = ParseAhead.give, ParseAhead.take
+
+    def gives(self: ParseAhead, data: bytes, begins: LogTime | None) -> None:
+        give(self, data, begins)
+        in_hand.append(in_hand[-1] + 1)
+
+    def takes(self: ParseAhead) -> Any:
+        in_hand.append(in_hand[-1] - 1)
+        return take(self)
+
+    monkeypatch.setattr(ParseAhead, "give", gives)
+    monkeypatch.setattr(ParseAhead, "take", takes)
+    log = past.write("mail.log", *range(5000))
+    assert log.stat().st_size > BLOCKS_AHEAD * BLOCK_BYTES
+    past.backfill(log)
+    assert max(in_hand) == BLOCKS_AHEAD
+    assert past.stored() == dict.fromkeys(range(5000), 1)
+
+
 def test_a_child_that_dies_is_said(past: Any) -> None:
     """Killed while it parses, the run ends with a sentence; started again, each line is in the store once."""
     log = past.write("mail.log", *range(3000))
@@ -109,7 +132,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, make_mail: Callable[[int],
     script = (
         "import sys\nfrom postwake.reply.load import load_classifier\n"
         "from postwake_logparse.attempt_reading import AttemptReader\n"
-        "from postwake_logparse.parse_ahead import LogTime, ParseAhead\n"
+        "from postwake_logparse.parse_ahead import BLOCKS_AHEAD, LogTime, ParseAhead\n"
         "ahead = ParseAhead('postfix', AttemptReader(load_classifier(None)), 131072)\n"
         "ahead.give(sys.stdin.buffer.read(), LogTime(0, 'UTC', 2026, None))\n"
         "print(len(ahead.take().records), flush=True)\nimport time\ntime.sleep(60)\n"
