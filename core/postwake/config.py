@@ -118,7 +118,7 @@ class Mta(_Section):
     )
     local_domains: list[Domain] = Field(
         default_factory=list,
-        description="Domains whose mail ends here. Not looked at yet: which way mail goes is told by where it comes from.",
+        description="Domains whose mail ends here, such as Postfix's mydestination, virtual_mailbox_domains and relay_domains. Mail of which the log does not say where it comes from (the MTA's own notices) is inbound if it first goes to one of them or into a mailbox, else outgoing. Empty: what does not go into a mailbox is inbound if it has no sender.",
     )
 
 

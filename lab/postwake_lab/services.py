@@ -27,6 +27,8 @@ url = "{url}"
 sender_domains = {domains}
 keys = "{directory}/keys"
 {tracking}
+[mta]
+local_domains = {local_domains}
 [milter]
 socket = "{socket}"
 socket_group = "postfix"
@@ -55,6 +57,7 @@ class Services:
     pixel_port: int
     metrics_ports: tuple[int, int, int]
     domains: tuple[str, ...] = ("example.com",)
+    local_domains: tuple[str, ...] = ()
     workers: int = 1
     mta: str = "postfix"
     tracking: str = ""
@@ -84,6 +87,7 @@ class Services:
             "url": self.url,
             "domains": list(self.domains),
             "tracking": self.tracking,
+            "local_domains": list(self.local_domains),
             "socket": self.socket,
             "workers": self.workers,
             "milter": self.milter,

@@ -52,6 +52,8 @@ class Attempts:
             next_hop = hops.hand_over(record, entry, message, delivery)
             if next_hop is not None:
                 kind, delivery, message = EventType.HANDED_OVER, next_hop, next_hop.message
+        if entry.way is not None:
+            messages.first_attempt(entry, message, record, kind)
         _, accepted_us, direction, domain, tag = message.cohort
         if at_us < accepted_us < at_us + 1_000_000:
             at_us = accepted_us  # a stamp of whole seconds; no mail is delivered before it is accepted

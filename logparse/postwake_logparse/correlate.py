@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from postwake.config import Config
+from postwake.domain_names import every_spelling
 from postwake.events import EventType
 from postwake.networks import Networks
 from postwake.reply.load import load_classifier
@@ -52,15 +53,19 @@ from postwake_logparse.record import (
 class Correlator:
     """See the module. One batch at a time: :meth:`apply` inside a transaction, :meth:`reset` when it did not commit."""
 
-    def __init__(self, outcomes: Outcomes, is_internal: Callable[[str], bool]) -> None:
-        """Take what understands replies, and what tells our own networks (by IP text)."""
+    def __init__(
+        self, outcomes: Outcomes, is_internal: Callable[[str], bool], local_domains: frozenset[str] = frozenset()
+    ) -> None:
+        """Take what understands replies, what tells our own networks (by IP text), and the domains whose mail ends
+        here, in every spelling."""
         self.outcomes = outcomes
         self._is_internal = is_internal
+        self._local_domains = local_domains
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the tables say what is known."""
-        self._messages = messages = Messages(self._is_internal)
+        self._messages = messages = Messages(self._is_internal, self._local_domains)
         self._merges: str | None = None
         self._swept_hour = 0
         hops = Hops(messages)
@@ -158,7 +163,7 @@ def make_correlator(config: Config) -> Correlator:
     classifier = load_classifier(config.logparse.reply_rules)
     # The same few clients come again and again, and reading an address takes as long as reading a whole line.
     is_internal = lru_cache(maxsize=10_000)(networks.__contains__)
-    return Correlator(Outcomes(classifier), is_internal)
+    return Correlator(Outcomes(classifier), is_internal, every_spelling(config.mta.local_domains))
 
 
 def _nothing_to_note(_record: Any) -> None:

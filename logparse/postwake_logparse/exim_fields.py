@@ -231,7 +231,7 @@ def _split_address(text: str, transport: str | None, host: str | None) -> _Addre
     if address.endswith(")"):
         address = _PARENTS.sub("", address)
     first = address[:1]
-    if host is not None or (original is None and "@" in address and transport is not None and "mtp" in transport):
+    if host is not None or ("@" in address and transport is not None and "mtp" in transport):
         # A remote transport that did not get as far as a host is known by its name alone.
         agent = "lmtp" if transport is not None and "lmtp" in transport else "smtp"
     elif first == "|" or " |" in address:

@@ -2,6 +2,8 @@
 
 - The milter commits its row before the MTA logs ``queue active``; a queue ID with no row by then is mail that the
   milter never saw, and the log makes the message.
+- Which way a mail goes is told by where it comes from. Of what the MTA made itself (notices), and of mail whose first
+  lines are not in the log, no line says that: then the first attempt tells, by where it goes.
 - Queue IDs are used again. An ID is closed by ``removed`` (``Completed``); while the log lags behind the milter
   several messages may wait under one ID, and lines belong to the oldest that they are not too old for.
 """
@@ -10,20 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from postwake.domain_names import plain
 from postwake.events import Direction, EventType, State
 from postwake.store.bulk import Bulk, DeliveryRow, MessageRow
 from postwake.store.counting import count_message, domain_of, load_cohort, recount_events
 from postwake.store.transaction import Transaction
+from postwake_logparse.attempt_reading import Tried
 from postwake_logparse.queue_ids import QueueEntry, QueueIds
 from postwake_logparse.resubmitted import Resubmitted
+
+_UNKNOWN = Direction.UNKNOWN.label
+_TO_MAILBOXES = frozenset({"local", "virtual", "lmtp", "file"})
+"""Agents that deliver to mailboxes here: Postfix's, and Exim's."""
 
 
 class Messages:
     """The messages of one log, in memory in front of the tables. Made anew when memory can no longer be trusted."""
 
-    def __init__(self, is_internal: Callable[[str], bool]) -> None:
-        """Take what tells our own networks (by IP text)."""
+    def __init__(self, is_internal: Callable[[str], bool], local_domains: frozenset[str]) -> None:
+        """Take what tells our own networks (by IP text), and the domains whose mail ends here, in every spelling."""
         self._is_internal = is_internal
+        self._local_domains = local_domains
         self.ids = QueueIds()
         self.resubmitted = Resubmitted()
         self._messages: dict[int, MessageRow] = {}
@@ -132,7 +141,7 @@ class Messages:
     def replace(self, gone: MessageRow, kept: MessageRow) -> None:
         """Let every queue ID of *gone*, which was merged into *kept*, stand for *kept*."""
         for entry in tuple(self.ids.standing.get(gone.id, ())):
-            entry.message = None
+            entry.message = entry.way = None
             self.ids.stand_for(entry, kept.id)
             self.ids.touch(entry)
         self._messages.pop(gone.id, None)
@@ -187,7 +196,10 @@ class Messages:
             if known is not None:
                 self.adopt(entry, known)
                 return known
-        direction = self._direction(entry, sender)
+        direction = self._by_client(entry)
+        if direction is None:
+            entry.way = _UNKNOWN
+            direction = _by_sender(sender)
         message = self.bulk.new_message(at_us, direction, domain_of(sender) if sender else "")
         message.host = host or None
         message.queue_id = entry.queue_id
@@ -227,23 +239,20 @@ class Messages:
         self.ids.touch(entry)
         if message.tracked:
             return
-        self.bulk.flush()
-        transaction, before = self.transaction, message.cohort
-        for delivery in message.deliveries.values():
-            self.bulk.uncount(delivery)
-            self.bulk.touch(delivery)
-        count_message(self.rollup, before, -1)
-        recount_events(transaction, before, -1)
-        direction = self._direction(entry, sender)
-        message.cohort = before._replace(direction=direction, domain=domain_of(sender))
+        direction = self._by_client(entry)
+        if direction is not None:
+            entry.way = None
+        elif entry.way is not None and entry.way != _UNKNOWN:
+            direction = Direction[entry.way.upper()]
+        else:
+            direction = _by_sender(sender)
+        self._move(message, direction, domain_of(sender))
         message.sender, message.message_id = sender, entry.message_id or message.message_id
-        transaction.execute(
-            "UPDATE message SET sender = ?, domain = ?, direction = ?, message_id = ?, client = ?, sasl_username = ?,"
-            " size_bytes = ?, recipients = ?, parent = coalesce(parent, ?) WHERE id = ?",
+        self.transaction.execute(
+            "UPDATE message SET sender = ?, message_id = ?, client = ?, sasl_username = ?, size_bytes = ?,"
+            " recipients = ?, parent = coalesce(parent, ?) WHERE id = ?",
             (
                 sender,
-                message.cohort.domain or None,
-                direction,
                 message.message_id,
                 entry.client,
                 entry.sasl_username,
@@ -252,6 +261,42 @@ class Messages:
                 entry.parent,
                 message.id,
             ),
+        )
+
+    def first_attempt(self, entry: QueueEntry, message: MessageRow, attempt: Tried, kind: EventType) -> None:
+        """Let the first attempt tell which way *message* goes, of which no line says where it comes from.
+
+        *kind* is what the attempt turned out to be: a filter may take mail by LMTP.
+        """
+        if entry.way != _UNKNOWN:
+            return
+        entry.way = None
+        self.ids.touch(entry)
+        if message.tracked:
+            return
+        ends_here = attempt.agent in _TO_MAILBOXES and (attempt.agent != "lmtp" or kind is not EventType.HANDED_OVER)
+        if ends_here or plain(attempt.domain) in self._local_domains:
+            direction = Direction.INBOUND
+        elif self._local_domains:
+            direction = Direction.OUTBOUND
+        else:
+            return
+        entry.way = direction.label
+        if direction is not message.cohort.direction:
+            self._move(message, direction, message.cohort.domain)
+
+    def _move(self, message: MessageRow, direction: Direction, domain: str) -> None:
+        """Count *message*, and what happened to it so far, under another direction or sender's domain."""
+        self.bulk.flush()
+        transaction, before = self.transaction, message.cohort
+        for delivery in message.deliveries.values():
+            self.bulk.uncount(delivery)
+            self.bulk.touch(delivery)
+        count_message(self.rollup, before, -1)
+        recount_events(transaction, before, -1)
+        message.cohort = before._replace(direction=direction, domain=domain)
+        transaction.execute(
+            "UPDATE message SET domain = ?, direction = ? WHERE id = ?", (domain or None, direction, message.id)
         )
         kinds = (EventType.ACCEPTED, EventType.RECEIVED)
         transaction.execute(
@@ -266,10 +311,15 @@ class Messages:
         entry.message = message
         self.ids.touch(entry)
 
-    def _direction(self, entry: QueueEntry, sender: str | None) -> Direction:
+    def _by_client(self, entry: QueueEntry) -> Direction | None:
+        """Return which way the mail goes by where it comes from; None if no line says that."""
         if entry.sasl_username or entry.local:
             return Direction.OUTBOUND
         if entry.client_ip is not None:
             return Direction.OUTBOUND if self._is_internal(entry.client_ip) else Direction.INBOUND
-        # No client line: made by the MTA itself. A notice (null sender) comes back to one of ours.
-        return Direction.INBOUND if sender == "" else Direction.OUTBOUND
+        return None
+
+
+def _by_sender(sender: str | None) -> Direction:
+    """A notice (null sender) comes back to one of ours, as far as anybody knows."""
+    return Direction.INBOUND if sender == "" else Direction.OUTBOUND

@@ -49,6 +49,9 @@ class QueueEntry:
     """The delivery whose handing over made this queue ID."""
     bare: bool = False
     """The message was made by a line that is not its first: sender and client are not known yet."""
+    way: str | None = None
+    """The label of a direction, if no line says where the mail came from: unknown until the first attempt, then what
+    that says, if it says anything."""
     dirty: bool = True
     newer: QueueEntry | None = None
     """The next message under the same ID, while the log lags behind the milter."""
@@ -65,6 +68,7 @@ _PERSISTED = (
     "parent",
     "via",
     "bare",
+    "way",
 )
 
 

@@ -47,6 +47,8 @@ EXPECTED: dict[str, list[Fate]] = {
 }
 NOTICES = ("alias", "given-up", "refused", "three-fates")
 """What the sender is told of; each notice is a message of its own, delivered to the sender."""
+STRANGER = "stranger@accept.test"
+"""A sender in no domain of ours: the notice goes out."""
 
 
 class Mta(Protocol):
@@ -83,11 +85,11 @@ class Site:
         for part in (*self.sinks.values(), *self.others):
             part.stop()
 
-    def send(self, name: str, *recipients: str) -> None:
+    def send(self, name: str, *recipients: str, sender: str = SENDER) -> None:
         """Send a message that is known by its Message-ID."""
-        text = f"From: {SENDER}\r\nMessage-ID: <{name}@example.com>\r\nSubject: {name}\r\n\r\nhello\r\n"
+        text = f"From: {sender}\r\nMessage-ID: <{name}@example.com>\r\nSubject: {name}\r\n\r\nhello\r\n"
         with smtplib.SMTP("127.0.0.1", self.mta.port, local_hostname="client.test") as client:
-            client.sendmail(SENDER, list(recipients), text.encode())
+            client.sendmail(sender, list(recipients), text.encode())
 
     def events(self, name: str) -> dict[str, list[str]]:
         """Return what happened to each recipient of message *name* so far."""
@@ -153,7 +155,13 @@ def make_site(directory: Path, mta: str, filtered: bool = False) -> Site:
             master_extra=extra,
         )
     services = Services(
-        directory / "postwake", instance.log, directory / "socket" / "milter.sock", pixel, tuple(metrics[:3]), mta=mta
+        directory / "postwake",
+        instance.log,
+        directory / "socket" / "milter.sock",
+        pixel,
+        tuple(metrics[:3]),
+        local_domains=("example.com",),
+        mta=mta,
     )
     return Site(directory, instance, services, sinks, others)
 
@@ -199,12 +207,14 @@ def deliver_everything(site: Site) -> None:
     site.send("three-fates", "a2@accept.test", "n2@refuse.test", "d2@down.test")
     site.send("local", "nobody@local.test")
     site.send("alias", "team@ours.test")
+    site.send("stranger", "n3@refuse.test", sender=STRANGER)
     site.wait("recipient = 'g@later.test' AND state = 'deferred'", 1)
     site.sinks["later.test"].become("accept")
     site.wait("recipient = 'g@later.test' AND state = 'sent'", 1)
     site.wait("recipient IN ('d@down.test', 'd2@down.test') AND state = 'deferred'", 2)
-    site.wait("state = 'bounced'", 3)
+    site.wait("state = 'bounced'", 4)
     site.wait(f"recipient = '{SENDER}' AND state = 'sent'", len(NOTICES))
+    site.wait(f"recipient = '{STRANGER}' AND state = 'sent'", 1)
     site.wait("message_id LIKE '%@example.com' AND state = 'sent' AND sender <> ''", 5)
 
 
@@ -231,9 +241,20 @@ def test_the_store_says_what_the_mta_did(mta: str, start_site: Callable[..., Sit
         " JOIN message AS about ON about.id = message.parent JOIN delivery ON delivery.message = message.id"
         " WHERE message.sender = '' GROUP BY message.id ORDER BY 1"
     )
-    assert notices == [(f"{name}@example.com", SENDER, "1") for name in NOTICES]
-    directions = site.ask("SELECT sender, direction, count(*) FROM messages GROUP BY sender, direction ORDER BY sender")
-    assert directions == [("", "inbound", len(NOTICES)), (SENDER, "outbound", len(EXPECTED))]
+    told = sorted([(name, SENDER) for name in NOTICES] + [("stranger", STRANGER)])
+    assert notices == [(f"{name}@example.com", recipient, "1") for name, recipient in told]
+    directions = site.ask("SELECT sender, direction, count(*) FROM messages GROUP BY 1, 2 ORDER BY 1, 2")
+    assert directions == [
+        ("", "inbound", len(NOTICES)),
+        ("", "outbound", 1),
+        (SENDER, "outbound", len(EXPECTED)),
+        (STRANGER, "outbound", 1),
+    ]
+    counted = site.ask(
+        "SELECT dimension, sum(n) FROM rollup WHERE basis = 'event' AND span = 'all' AND measure IN ('accepted',"
+        " 'received') AND dimension IN ('all', 'inbound') GROUP BY 1"
+    )
+    assert counted == [("all", len(EXPECTED) + 2), ("inbound", len(NOTICES))]
 
     taken = sum(len(mail.recipients) for mail in site.sinks["accept.test"].delivered())
     took = "SELECT count(*) FROM deliveries WHERE state = 'sent' AND (recipient LIKE '%@accept.test' OR recipient = ?)"

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import idna
-
+from postwake.domain_names import spellings
 from postwake.errors import UsageError
 from postwake.store.accepted import MERGES
 from postwake.store.connection import WriteLock, open_reader, open_writer
@@ -58,7 +57,7 @@ class Address:
         self.local = local
         # Each spelling of the local part with what follows it, which stays.
         self._rest = {
-            _lower(name + rest): rest for domain in _domains(self.domain) for name, rest in _spellings(local, domain)
+            _lower(name + rest): rest for domain in spellings(self.domain) for name, rest in _spellings(local, domain)
         }
         alternatives = "|".join(re.escape(name) for name in sorted(self._rest, key=len, reverse=True))
         self._pattern = re.compile(f"{_BEFORE}({alternatives}){_AFTER}", re.IGNORECASE | re.ASCII)
@@ -74,15 +73,6 @@ class Address:
     def replace(self, text: str, marker: str) -> str:
         """Return *text* with *marker* for the local part wherever it names this address."""
         return self._pattern.sub(lambda match: marker + self._rest[_lower(match[1])], text)
-
-
-def _domains(domain: str) -> list[str]:
-    """Return *domain* and, if it is an international one, how it is written in ASCII and in its own letters."""
-    found = [domain]
-    if not domain.isascii() or "xn--" in domain.lower():
-        with contextlib.suppress(idna.IDNAError):
-            found += [idna.encode(domain, uts46=True).decode("ascii"), idna.decode(domain, uts46=True)]
-    return found
 
 
 def _spellings(local: str, domain: str) -> Iterator[tuple[str, str]]:

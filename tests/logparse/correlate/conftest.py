@@ -3,7 +3,7 @@
 A scenario file has a first line that states the rule, the log with the milter's doings between its lines, a line of
 dashes, and the story that the store must tell. Log lines are abbreviated (``10:00:01 smtp AB12C: to=<…>``) and get
 their whole prefix before the real grammar reads them. A line with ``@`` is the milter's: ``@accepted`` and
-``@requeued`` write its rows, as its own process does.
+``@requeued`` write its rows, as its own process does. ``@local_domains`` is the configuration's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from postwake.domain_names import every_spelling
 from postwake.events import Accepted, Direction, EventType, Requeued, State
 from postwake.networks import Networks
 from postwake.reply.load import load_classifier
@@ -54,6 +55,7 @@ class Scenario:
     mta: str
     steps: tuple[Step, ...]
     expected: str
+    local_domains: tuple[str, ...]
 
 
 def _time_us(text: str) -> int:
@@ -107,8 +109,11 @@ def read_scenario(path: Path) -> Scenario:
     log, _, expected = path.read_text(encoding="utf-8").partition("\n---\n")
     mta = "exim" if path.name.startswith("exim") else "postfix"
     lines = [line for line in log.splitlines() if line.strip() and not line.startswith("#")]
+    local_domains: list[str] = []
+    if lines[0].startswith("@local_domains "):
+        _, *local_domains = lines.pop(0).split()
     steps = tuple(_milter(line) if line.startswith("@") else _line(line, mta) for line in lines)
-    return Scenario(path.stem, mta, steps, expected.strip())
+    return Scenario(path.stem, mta, steps, expected.strip(), tuple(local_domains))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -121,8 +126,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 class World:
     """A store with a log parser's correlator before it."""
 
-    def __init__(self, path: Path, mta: str, outcomes: Outcomes) -> None:
+    def __init__(self, path: Path, mta: str, outcomes: Outcomes, local_domains: Iterable[str]) -> None:
         self.path = path
+        self._local_domains = every_spelling(local_domains)
         self._grammar: Any = EximGrammar() if mta == "exim" else PostfixGrammar()
         self._clock = StampReader(reference_us=MIDNIGHT_US + 30 * 24 * HOUR_US, timezone="UTC")
         self._outcomes = outcomes
@@ -133,7 +139,7 @@ class World:
 
     def restart(self) -> None:
         """Go on with a correlator that knows nothing but the store."""
-        self.correlator = Correlator(self._outcomes, Networks(INTERNAL).__contains__)
+        self.correlator = Correlator(self._outcomes, Networks(INTERNAL).__contains__, self._local_domains)
 
     def records(self, text: str) -> list[Record]:
         """Read log text through the grammar; every line must be understood or named."""
@@ -195,10 +201,10 @@ def make_world(tmp_path: Path, empty_store: Path, outcomes: Outcomes) -> Iterato
     """Make worlds, each with an empty store of its own."""
     worlds: list[World] = []
 
-    def make(mta: str = "postfix") -> World:
+    def make(mta: str = "postfix", local_domains: Iterable[str] = ()) -> World:
         path = tmp_path / f"{len(worlds)}.db"
         shutil.copy(empty_store, path)
-        worlds.append(World(path, mta, outcomes))
+        worlds.append(World(path, mta, outcomes, local_domains))
         return worlds[-1]
 
     yield make
@@ -402,9 +408,19 @@ def make_log(tmp_path: Path, empty_store: Path, outcomes: Outcomes) -> Callable[
 def busy_log() -> tuple[str, ...]:
     """A log in three parts, cut between lines that belong together: a filter, a pipe, an expiry, refusals."""
     names = ("filter_queued_as_late", "filter_pipe", "force_expired", "notice_after_its_own_end", "rejected", "expired")
-    lines = [step for name in names for step in read_scenario(FOLDER / f"{name}.txt").steps if isinstance(step, str)]
+    lines = [line for name in names for line in _lines(name)]
     first, second = len(lines) // 3, 2 * len(lines) // 3
     return "".join(lines[:first]), "".join(lines[first:second]), "".join(lines[second:])
+
+
+def _lines(name: str) -> list[str]:
+    return [step for step in read_scenario(FOLDER / f"{name}.txt").steps if isinstance(step, str)]
+
+
+@pytest.fixture(scope="session")
+def log_of_notices() -> str:
+    """A log of mail of which no line says where it came from, under queue IDs that :func:`busy_log` has not."""
+    return "".join(_lines("direction_by_agent")).replace("AAAA", "BBBB")
 
 
 @pytest.fixture(scope="session")

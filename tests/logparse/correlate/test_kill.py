@@ -38,21 +38,26 @@ def follow_until_killed(log: Any, parts: tuple[str, ...], statement: int) -> int
 
 
 def test_killed_between_any_two_statements(
-    make_log: Make, busy_log: tuple[str, ...], contents: Callable[[Path], Any], miscounted: Callable[[Path], Any]
+    make_log: Make,
+    busy_log: tuple[str, ...],
+    log_of_notices: str,
+    contents: Callable[[Path], Any],
+    miscounted: Callable[[Path], Any],
 ) -> None:
     """Wherever it is killed, a restarted service leaves the store of one that never was."""
     whole = make_log()
-    assert follow_until_killed(whole, busy_log, 0) == 0
+    parts = (log_of_notices, *busy_log)
+    assert follow_until_killed(whole, parts, 0) == 0
     expected = contents(whole.store)
     assert len(expected["event"]) > 20
     statement, status = 0, KILLED
     while status == KILLED:
         statement += 1
         log = make_log()
-        status = follow_until_killed(log, busy_log, statement)
+        status = follow_until_killed(log, parts, statement)
         assert status in (0, KILLED), f"the child failed at statement {statement}"
         written = log.path.read_text(encoding="utf-8") if log.path.exists() else ""
-        log.write("".join(busy_log)[len(written) :])
+        log.write("".join(parts)[len(written) :])
         follower = log.follower()
         while follower.step(0):
             pass
