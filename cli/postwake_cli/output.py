@@ -69,6 +69,8 @@ def local_time(at: str) -> str:
 
 _MOST_US = 62_135_596_800_000_000
 """From the year 1 to 1970, which is as far back as a date can say, and fits SQLite's integers."""
+_LAST_US = 253_402_297_200_000_000
+"""The last whole hour that a date can say, in the year 9999: periods are taken in whole hours."""
 
 
 def parse_period(text: str, now_us: int) -> int:
@@ -81,6 +83,9 @@ def parse_period(text: str, now_us: int) -> int:
                 raise ValueError
             return at_us
         at = datetime.fromisoformat(text)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+        at_us = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+        if at_us > _LAST_US:
+            raise ValueError
+        return at_us
     except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r}: expected 30m, 12h, 7d, 2w or a date such as 2026-11-22") from None

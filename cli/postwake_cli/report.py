@@ -19,7 +19,7 @@ from postwake.config import Config
 from postwake.errors import CannotCreateError, ConfigError
 from postwake.store import queries, recipients
 from postwake.store.connection import open_reader
-from postwake.store.schema import DAY_US
+from postwake.store.schema import DAY_US, HOUR_US
 from postwake_cli.output import document, ndjson, parse_period, percent, table
 
 if TYPE_CHECKING:
@@ -48,15 +48,22 @@ LISTS = ("unsubscribed", "dead", "inactive")
     type=click.Choice(LISTS),
     help="Addresses that unsubscribed in the period, are dead by what bounced in it, or took mail and never looked.",
 )
-@click.option("--text", "as_text", is_flag=True, help="The whole report as text: trends, tables, replies with advice.")
+@click.option(
+    "--text",
+    "as_text",
+    is_flag=True,
+    help="The whole report as text: trends, tables, replies with advice; no list that reads over 250,000 deliveries.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; --unclassified and --list: NDJSON.")
 @click.option(
     "--html",
     "html_path",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="The whole report as a page with plots, which needs no other file, to this file.",
+    help="The whole report as a page with plots, which needs no other file, to this file; without what --text lacks.",
 )
-@click.option("--mail", "as_mail", is_flag=True, help="Mail the whole report to report.to, text and HTML.")
+@click.option(
+    "--mail", "as_mail", is_flag=True, help="Mail the whole report to report.to, text and HTML, with every list."
+)
 @click.option("--addresses", is_flag=True, help="Name addresses in the whole report, as report.addresses does.")
 @click.option(
     "--inactive-days",
@@ -102,7 +109,9 @@ def report(
     if as_mail and not config.report.to:
         raise ConfigError(f"{context.obj}: report.to = []: expected the addresses that --mail mails the report to")
     if whole:
-        data = _gather(config, since_us, until_us, now_us, days, addresses or config.report.addresses)
+        data = _gather(
+            config, since_us, until_us, now_us, days, addresses or config.report.addresses, waits=not as_mail
+        )
         _write(config, data, html_path, as_mail)
         return
     with closing(open_reader(config.store.path)) as connection:
@@ -119,7 +128,7 @@ def report(
             }
             _print_list(list(lists[kind]()), as_json)
         else:
-            _print_summary(connection, since_us, until_us, by, as_json)
+            _print_summary(connection, since_us, until_us, now_us, by, as_json)
 
 
 _DEFAULT = click.core.ParameterSource.DEFAULT
@@ -140,10 +149,11 @@ def last_whole(unit: str, now_us: int) -> tuple[int, int]:
 
 
 def _gather(
-    config: Config, since_us: int, until_us: int, now_us: int, inactive_days: int, with_addresses: bool
+    config: Config, since_us: int, until_us: int, now_us: int, inactive_days: int, with_addresses: bool, waits: bool
 ) -> ReportData:
+    """Read the whole report; somebody *waits* for it, or it is mailed."""
     from postwake.reply.load import advice_by_rule
-    from postwake_console.report_data import gather
+    from postwake_console.report_data import READ_AT_MOST, gather
 
     advice = advice_by_rule(config.logparse.reply_rules)
     with closing(open_reader(config.store.path)) as connection:
@@ -155,6 +165,7 @@ def _gather(
             advice,
             inactive_days=inactive_days,
             with_addresses=with_addresses,
+            read_at_most=READ_AT_MOST if waits else None,
         )
 
 
@@ -187,7 +198,7 @@ def _print_list(rows: list[dict[str, Any]], as_json: bool) -> None:
         table(tuple(rows[0]), [tuple(row.values()) for row in rows], numbers)
 
 
-def _print_summary(connection: Any, since_us: int, until_us: int, by: str | None, as_json: bool) -> None:
+def _print_summary(connection: Any, since_us: int, until_us: int, now_us: int, by: str | None, as_json: bool) -> None:
     # The lines of a table show neither hits nor attempts, which cost as much again.
     bases = ("cohort",) if by and not as_json else queries.BASES
     found = queries.report(connection, since_us, until_us, (by or "all").replace("-", "_"), bases)
@@ -202,7 +213,9 @@ def _print_summary(connection: Any, since_us: int, until_us: int, by: str | None
     if as_json:
         document(whole.as_json() | {"worst_replies": replies})
     else:
-        _print_report(whole, replies)
+        # Whole hours, as the rollups have them; but nobody knows of an hour to come.
+        first_us, last_us = since_us - since_us % HOUR_US, min(until_us + -until_us % HOUR_US, max(until_us, now_us))
+        _print_report(whole, replies, first_us, last_us)
 
 
 def _counted(by: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -210,10 +223,13 @@ def _counted(by: str, values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if by != "recipient-domain" or key != "hits"}
 
 
-def _print_report(found: queries.Report, replies: list[dict[str, Any]]) -> None:
+def _print_report(found: queries.Report, replies: list[dict[str, Any]], since_us: int, until_us: int) -> None:
+    from postwake_console.words import span
+
     states, engaged, hits = found.states, found.engaged, found.hits
     sent = states.get("sent", 0)
     bounced = states.get("bounced", 0) + states.get("expired", 0)
+    click.echo(f"Period      {span(since_us, until_us)}")
     click.echo(f"Accepted    {found.messages:>9}  messages to {found.recipients} recipients")
     for label, n in (
         ("Sent", sent),

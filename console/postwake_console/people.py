@@ -38,15 +38,18 @@ def kinds(data: ReportData) -> list[Kind]:
             people.unsubscribed,
             ("address", "when", "sender domain", "tag"),
             lambda row: (_address(row), _day(row["at"]), row["sender_domain"] or "", row["tag"] or ""),
-        ),
-        Kind(
-            "Dead",
-            "Mail of this period bounced for good by the address's own fault, and nobody took any since.",
-            people.dead,
-            ("address", "when", "category", "reply"),
-            lambda row: (_address(row), _day(row["at"]), row["category"] or "", _codes(row)),
-        ),
+        )
     ]
+    if people.dead is not None:
+        found.append(
+            Kind(
+                "Dead",
+                "Mail of this period bounced for good by the address's own fault, and nobody took any since.",
+                people.dead,
+                ("address", "when", "category", "reply"),
+                lambda row: (_address(row), _day(row["at"]), row["category"] or "", _codes(row)),
+            )
+        )
     if people.inactive is not None:
         found.append(
             Kind(
@@ -60,6 +63,35 @@ def kinds(data: ReportData) -> list[Kind]:
             )
         )
     return found
+
+
+class LeftOut(NamedTuple):
+    """A kind of recipients that nobody was made to wait for."""
+
+    title: str
+    sentence: str
+    """It ends where :attr:`command` follows."""
+    command: str
+
+
+def left_out(data: ReportData) -> list[LeftOut]:
+    """Return the kinds that the report was asked for and does not have."""
+    people = data.people
+    if people is None:
+        return []
+    since, until = f" --since {words.moment(data.since_us)}", f" --until {words.moment(data.until_us)}"
+    if data.until_us >= data.made_at_us:
+        until = ""
+    options = {"dead": since + until, "inactive": f"{until} --inactive-days {people.inactive_days}"}
+    return [
+        LeftOut(
+            f"{name.capitalize()}: left out",
+            f"Some {words.count(count)} deliveries would have to be read for it. A report by mail has the list, and"
+            " this prints it:",
+            f"postwake report --list {name}{options[name]}",
+        )
+        for name, count in people.left_out.items()
+    ]
 
 
 def domains(group: Group) -> str:

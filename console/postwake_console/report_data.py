@@ -12,7 +12,7 @@ from typing import Any
 
 from postwake.store import queries, recipients
 from postwake.store.queries import Report
-from postwake.store.recipients import Group, summarise
+from postwake.store.recipients import TRIED_AT_MOST_US, Group, summarise
 from postwake.store.schema import DAY_US, HOUR_US
 
 DIMENSIONS = ("sender_domain", "tag", "recipient_domain")
@@ -21,6 +21,8 @@ _LOCAL_PART = re.compile(r"""[^\s<>@"'(),:;]+@(?=[\w.-])""")
 MAX_SLICES = 100
 MAX_LINES = 25
 """Lines of a table; what is left out is said."""
+READ_AT_MOST = 250_000
+"""Deliveries that a list may read while somebody waits: 2 to 3 µs each are most of a second; the rest takes half."""
 MONDAY_US = 4 * DAY_US
 """1970-01-05, the first Monday of the epoch: slices of weeks begin on Mondays."""
 
@@ -70,11 +72,14 @@ class People:
 
     unsubscribed: Group
     """In the period, and not come back."""
-    dead: Group
-    """Whose mail of the period bounced for good by the address's own fault, and was taken by nobody since."""
+    dead: Group | None
+    """Whose mail of the period bounced for good by the address's own fault, and was taken by nobody since; None if left
+    out."""
     inactive: Group | None
-    """Who took mail of the past :attr:`inactive_days` and opened none; None if nobody asked."""
+    """Who took mail of the past :attr:`inactive_days` and opened none; None if nobody asked, or left out."""
     inactive_days: int
+    left_out: Mapping[str, int]
+    """By list, how many deliveries it would have to read."""
     with_addresses: bool
     """Whether the report names them. It is passed on: by default it names domains only."""
 
@@ -88,11 +93,13 @@ def gather(
     *,
     inactive_days: int = 0,
     with_addresses: bool = False,
+    read_at_most: int | None = None,
 ) -> ReportData:
     """Read a report's figures; the period is taken in whole hours, as :func:`postwake.store.queries.report` does.
 
     *inactive_days*: over how many days before the period's end a recipient is looked at for signs of life. That reads
     every delivery of those days; 0 leaves it out. *with_addresses*: name these recipients, not only their domains.
+    *read_at_most*: leave out lists that would read more deliveries than that.
     """
     since_us -= since_us % HOUR_US
     until_us += -until_us % HOUR_US
@@ -115,19 +122,37 @@ def gather(
             for row in queries.worst_replies(connection, since_us, until_us)
         ),
         advice=dict(advice),
-        people=_people(connection, since_us, until_us, inactive_days, with_addresses),
+        people=_people(connection, since_us, until_us, made_at_us, inactive_days, with_addresses, read_at_most),
     )
 
 
 def _people(
-    connection: sqlite3.Connection, since_us: int, until_us: int, inactive_days: int, with_addresses: bool
+    connection: sqlite3.Connection,
+    since_us: int,
+    until_us: int,
+    made_at_us: int,
+    inactive_days: int,
+    with_addresses: bool,
+    read_at_most: int | None,
 ) -> People:
-    found = recipients.inactive(connection, until_us - inactive_days * DAY_US, until_us) if inactive_days else None
+    alive_us = until_us - inactive_days * DAY_US
+    dead = inactive = None
+    left_out = {}
+    if read_at_most is not None:
+        read = {"dead": (since_us - TRIED_AT_MOST_US, made_at_us), "inactive": (alive_us, until_us)}
+        counts = {name: queries.count_deliveries(connection, *span) for name, span in read.items()}
+        left_out = {name: n for name, n in counts.items() if n > read_at_most}
+    if "dead" not in left_out:
+        dead = summarise(recipients.dead(connection, since_us, until_us), MAX_LINES, itemgetter("at"))
+    if inactive_days and "inactive" not in left_out:
+        found = recipients.inactive(connection, alive_us, until_us)
+        inactive = summarise(found, MAX_LINES, itemgetter("messages", "recipient"))
     return People(
         unsubscribed=summarise(recipients.unsubscribed(connection, since_us, until_us), MAX_LINES, itemgetter("at")),
-        dead=summarise(recipients.dead(connection, since_us, until_us), MAX_LINES, itemgetter("at")),
-        inactive=None if found is None else summarise(found, MAX_LINES, itemgetter("messages", "recipient")),
+        dead=dead,
+        inactive=inactive,
         inactive_days=inactive_days,
+        left_out=left_out,
         with_addresses=with_addresses,
     )
 

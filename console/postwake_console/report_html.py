@@ -253,4 +253,6 @@ def _people(data: ReportData) -> str:
             left_out = group.count - len(rows)
             caption = f"{words.count(left_out)} more are left out." if left_out else ""
             parts.append(_table(caption, kind.head, rows, frozenset(range(len(kind.head)))))
+    for title, sentence, command in people.left_out(data):
+        parts.append(f"<h3>{title}</h3>\n<p>{sentence} <code>{command}</code></p>")
     return "\n".join(parts)

@@ -138,6 +138,8 @@ def _people(data: ReportData) -> list[str]:
             lines += _table(kind.head, rows, texts=len(kind.head))
             left_out = kind.group.count - len(rows)
             lines += [f"and {words.count(left_out)} more"] if left_out else []
+    for title, sentence, command in people.left_out(data):
+        lines += ["", title, fill(sentence, WIDTH), f"    {command}"]
     return lines
 
 

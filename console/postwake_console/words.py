@@ -32,9 +32,18 @@ def time(at_us: int) -> str:
     return datetime.fromtimestamp(at_us / 1e6, tz=UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def moment(at_us: int) -> str:
+    """Return a time as ``--since`` and ``--until`` take it."""
+    return time(at_us).replace(" ", "T") if at_us % DAY_US else time(at_us)[:10]
+
+
 def period(data: ReportData) -> str:
-    """Return the report's period: by its days where it is made of whole ones."""
-    since_us, until_us = data.since_us, data.until_us
+    """Return the report's period: see :func:`span`."""
+    return span(data.since_us, data.until_us)
+
+
+def span(since_us: int, until_us: int) -> str:
+    """Return a period in words: by its days where it is made of whole ones."""
     if since_us % DAY_US or until_us % DAY_US:
         return f"{time(since_us)} to {time(until_us)} (UTC)"
     first, last = time(since_us)[:10], time(until_us - DAY_US)[:10]

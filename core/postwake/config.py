@@ -278,7 +278,7 @@ class Report(_Section):
         90,
         ge=0,
         le=3650,
-        description="Over how many days a recipient is looked at for signs of life; reads every delivery of them. 0: leave it out.",
+        description="Over how many days a recipient is looked at for signs of life; reads every delivery of them, and is left out of --text and --html where they are more than 250,000. 0: leave it out.",
     )
 
 

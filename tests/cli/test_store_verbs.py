@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,31 @@ def test_report_counts(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("since", "until", "said"),
+    [
+        pytest.param("2026-01-01", "2026-02-01", "2026-01-01 to 2026-01-31 (UTC)", id="days"),
+        pytest.param("2026-01-01", "2026-01-02", "2026-01-01 (UTC)", id="one day"),
+        pytest.param("2026-01-01T05:10", "2026-01-02T07:01", "2026-01-01 05:00 to 2026-01-02 08:00 (UTC)", id="hours"),
+        pytest.param("9999-01-01", "9999-12-31T23:00", "9999-01-01 00:00 to 9999-12-31 23:00 (UTC)", id="far"),
+    ],
+)
+def test_report_says_its_period(since: str, until: str, said: str, run: Run) -> None:
+    """The summary begins with the whole hours that it is about; the JSON has nothing of that."""
+    done = run("report", "--since", since, "--until", until)
+    assert done.stdout.splitlines()[0] == f"Period      {said}"
+    assert "Period" not in run("report", "--since", since, "--until", until, "--json").stdout
+
+
+@pytest.mark.usefixtures("store")
+def test_report_until_now_ends_now(run: Run) -> None:
+    """The hour that has begun is not said to be over."""
+    before, line = datetime.now(UTC), run("report", "--since", "1h").stdout.splitlines()[0]
+    until = datetime.strptime(line.partition(" to ")[2], "%Y-%m-%d %H:%M (UTC)").replace(tzinfo=UTC)
+    assert before.replace(second=0, microsecond=0) <= until <= datetime.now(UTC)
+
+
+@pytest.mark.usefixtures("store")
 def test_events_are_ndjson_oldest_first(run: Run) -> None:
     """Events come oldest first, can be narrowed by type, and carry only columns that say something."""
     rows = [json.loads(line) for line in run("events").stdout.splitlines()]
@@ -231,7 +257,9 @@ def test_a_store_that_is_not_there(run: Run) -> None:
     assert "postwake db migrate" in done.stderr
 
 
-@pytest.mark.parametrize("since", ["9999999999d", "99999999999999999999w", "tomorrow", "2026-13-01", "-1d", ""])
+@pytest.mark.parametrize(
+    "since", ["9999999999d", "99999999999999999999w", "tomorrow", "2026-13-01", "9999-12-31T23:30", "-1d", ""]
+)
 def test_a_time_that_is_none(since: str, run: Run, store: Path) -> None:
     """A time nobody can mean is a usage error that says what was expected."""
     done = run("report", "--since", since)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +91,18 @@ def test_handed_to_sendmail(mail: Callable[..., Any], tmp_path: Path) -> None:
     assert arguments == ["-i", "-f", "postwake@example.com", "--", "you@example.com", "her@example.org"]
     sent = message_from_bytes((tmp_path / "mail").read_bytes(), policy=policy.default)
     assert sent["To"] == "you@example.com, her@example.org"
+
+
+def test_nobody_waits_for_a_mail(mail: Callable[..., Any], two_weeks: Path, tmp_path: Path) -> None:
+    """A mailed report has its lists however many deliveries are to be read for them."""
+    with closing(sqlite3.connect(two_weeks)) as connection, connection:
+        connection.execute("UPDATE rollup SET n = 10000000 WHERE basis = 'cohort' AND measure = 'sent'")
+    assert mail(TAKES, "--since", "2026-11-16", "--until", "2026-11-23", extra=TO).returncode == 0
+    sent = message_from_bytes((tmp_path / "mail").read_bytes(), policy=policy.default)
+    text = next(part for part in sent.walk() if part.get_content_type() == "text/plain").get_content()
+    assert "Dead: 2" in text
+    assert "Inactive: 0" in text
+    assert "left out" not in text
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,16 @@ def report(
     return reports
 
 
+def count_deliveries(connection: sqlite3.Connection, since_us: int, until_us: int) -> int:
+    """Return how many deliveries mail of a period of whole hours had, whichever way it went; purged ones are counted."""
+    return sum(
+        n
+        for dimension in ("all", "inbound")
+        for (_, measure), n in _sums(connection, "cohort", dimension, since_us, until_us).items()
+        if measure in _STATES
+    )
+
+
 def _sums(
     connection: sqlite3.Connection, basis: str, dimension: str, since_us: int, until_us: int
 ) -> Counter[tuple[str, str]]:

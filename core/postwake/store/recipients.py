@@ -15,23 +15,28 @@ from typing import Any
 
 from postwake.events import Direction, State
 from postwake.store.counting import domain_of
+from postwake.store.schema import DAY_US, HOUR_US
 from postwake.tokens import Privacy
 
 Row = dict[str, Any]
 
 MIN_MESSAGES = 3
 """Who was sent fewer messages than this is not called inactive."""
+TRIED_AT_MOST_US = 10 * DAY_US
+"""How long after its acceptance a mail may still be taken: twice Postfix's default, maximal_queue_lifetime = 5d; Exim's is
+four days."""
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', {0} / 1e6, 'unixepoch')"
 
 # Only mail that would have told: of one recipient (a shared body does not say who), with a pixel or links, and of a
-# privacy mode that keeps the recipient.
+# privacy mode that keeps the recipient. By the hours in front of the index: else a day of a huge store reads all of it.
 _INACTIVE = f"""
 SELECT min(delivery.recipient) AS recipient, count(*) AS messages, {_TIME.format("min(delivery.at_us)")} AS first_at,
   {_TIME.format("max(delivery.at_us)")} AS last_at,
   sum(coalesce(opens_machine + opens_unknown + clicks_machine + clicks_unknown, 0)) AS other_hits
-FROM delivery JOIN message ON message.id = delivery.message
+FROM delivery INDEXED BY delivery_recipient JOIN message ON message.id = delivery.message
 LEFT JOIN engagement ON engagement.message = delivery.message AND engagement.recipient_idx = delivery.idx
-WHERE delivery.at_us >= ? AND delivery.at_us < ? AND delivery.state = {State.SENT:d} AND delivery.idx = 1
+WHERE delivery.at_us / {HOUR_US} BETWEEN ?1 / {HOUR_US} AND ?2 / {HOUR_US}
+  AND delivery.at_us >= ?1 AND delivery.at_us < ?2 AND delivery.state = {State.SENT:d} AND delivery.idx = 1
   AND message.tracked AND message.recipients = 1 AND message.direction <> {Direction.INBOUND:d}
   AND message.privacy < {Privacy.ANONYMOUS:d} AND message.pixels + message.links > 0
 GROUP BY lower(delivery.recipient)
@@ -51,8 +56,8 @@ WITH failed AS MATERIALIZED (
     AND delivery.state IN ({State.BOUNCED:d}, {State.EXPIRED:d}) AND message.direction <> {Direction.INBOUND:d}
   GROUP BY 1),
 taken AS MATERIALIZED (
-  SELECT lower(recipient) AS who, max(last_attempt_us) AS at_us FROM delivery
-  WHERE state = {State.SENT:d} AND last_attempt_us > ?1 AND lower(recipient) IN (SELECT who FROM failed) GROUP BY 1)
+  SELECT lower(recipient) AS who, max(last_attempt_us) AS at_us FROM delivery INDEXED BY delivery_recipient
+  WHERE at_us / {HOUR_US} >= (?1 - {TRIED_AT_MOST_US}) / {HOUR_US} AND state = {State.SENT:d} AND last_attempt_us > ?1 AND lower(recipient) IN (SELECT who FROM failed) GROUP BY 1)
 SELECT recipient, {_TIME.format("failed.at_us")} AS at, category, code, dsn, sender_domain
 FROM failed LEFT JOIN taken ON taken.who = failed.who
 WHERE taken.at_us IS NULL OR taken.at_us <= failed.at_us ORDER BY failed.at_us DESC
@@ -74,14 +79,17 @@ def inactive(connection: sqlite3.Connection, since_us: int, until_us: int) -> It
     """Yield who took at least :data:`MIN_MESSAGES` tracked messages of that time, of which no human opened any.
 
     ``messages``, ``first_at``, ``last_at``; ``other_hits`` were by machines or nobody knows whom: behind a privacy
-    proxy may be somebody who reads everything. Reads every delivery of that time.
+    proxy may be somebody who reads everything. Reads every delivery of that time, some 3 µs each.
     """
     for row in connection.execute(_INACTIVE, (since_us, until_us)):
         yield dict(row)
 
 
 def dead(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
-    """Yield whose mail bounced for good by the address's own fault in that time, and was taken by nobody since."""
+    """Yield whose mail bounced for good by the address's own fault in that time, and was taken by nobody since.
+
+    Reads every delivery from :data:`TRIED_AT_MOST_US` before that time until now, some 2 µs each.
+    """
     for row in connection.execute(_DEAD, (since_us, until_us)):
         yield dict(row)
 

@@ -92,6 +92,19 @@ def test_dead(
     assert [name.lower() for name in names(found)] == (["ann@example.net"] if expected else [])
 
 
+def test_taken_after_days_in_the_queue(
+    apply: Make, accepted: Make, deliver: Make, reader: sqlite3.Connection, noon_us: int
+) -> None:
+    """Mail that was queued long before the period, and taken after the address was refused, says that it is alive."""
+    old = accepted(1, recipients=("ann@example.net",), at_us=noon_us - 9 * DAY_US)
+    new = accepted(2, recipients=("ann@example.net",), at_us=noon_us)
+    apply(old, new)
+    deliver(new, noon_us + 1000, State.BOUNCED, NO_SUCH_USER)
+    assert names(recipients.dead(reader, noon_us, noon_us + DAY_US)) == ["ann@example.net"]
+    deliver(old, noon_us + 2000, State.SENT, SENT)
+    assert names(recipients.dead(reader, noon_us, noon_us + DAY_US)) == []
+
+
 def test_dead_is_about_mail_that_goes_out(
     apply: Make, accepted: Make, deliver: Make, reader: sqlite3.Connection, noon_us: int
 ) -> None:
