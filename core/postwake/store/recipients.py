@@ -6,6 +6,7 @@ takes a read-only connection and yields plain rows, one an address (in the spell
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any
 
-from postwake.events import Direction, State
+from postwake.events import Direction, EventType, State
 from postwake.store.counting import domain_of
 from postwake.store.schema import DAY_US, HOUR_US
 from postwake.tokens import Privacy
+from postwake.tracking_id import make_tracking_id
 
 Row = dict[str, Any]
 
@@ -63,15 +65,34 @@ FROM failed LEFT JOIN taken ON taken.who = failed.who
 WHERE taken.at_us IS NULL OR taken.at_us <= failed.at_us ORDER BY failed.at_us DESC
 """
 
+_READER = """delivery.message = {0}.message AND (delivery.idx = {0}.recipient_idx
+  OR {0}.recipient_idx = 0 AND message.recipients = 1 AND delivery.idx = 1)"""
+"""The delivery to who acted: a body for one alone is theirs, if its token does not say so."""
+
+# The last word counts, whichever mail's page it was said on: of one address to one sender domain.
 _UNSUBSCRIBED = f"""
+WITH back AS MATERIALIZED (SELECT json_extract(value, '$[0]') AS who, json_extract(value, '$[1]') AS domain,
+  json_extract(value, '$[2]') AS at_us FROM json_each(?3))
 SELECT coalesce(delivery.original_recipient, delivery.recipient) AS recipient,
   {_TIME.format("max(unsubscribed_us)")} AS at, message.domain AS sender_domain, message.tag
 FROM engagement INDEXED BY engagement_unsubscribed JOIN message ON message.id = engagement.message
-LEFT JOIN delivery ON delivery.message = engagement.message AND (delivery.idx = engagement.recipient_idx
-  OR engagement.recipient_idx = 0 AND message.recipients = 1 AND delivery.idx = 1)
-WHERE unsubscribed_us >= ? AND unsubscribed_us < ? AND unsubscribed_us IS NOT NULL
+LEFT JOIN delivery ON {_READER.format("engagement")}
+LEFT JOIN back ON back.who = lower(coalesce(delivery.original_recipient, delivery.recipient)) AND back.domain IS message.domain
+WHERE unsubscribed_us >= ?1 AND unsubscribed_us < ?2 AND unsubscribed_us IS NOT NULL
+  AND (back.at_us IS NULL OR back.at_us < (SELECT max(event.at_us) FROM event WHERE event.message = engagement.message
+    AND event.recipient_idx = engagement.recipient_idx AND type = {EventType.UNSUBSCRIBED:d}))
 GROUP BY coalesce(lower(delivery.original_recipient), lower(delivery.recipient), 'message ' || engagement.message)
 ORDER BY max(unsubscribed_us) DESC
+"""
+
+_TIMES_RESUBSCRIBED = """
+SELECT start_us FROM rollup WHERE basis = 'event' AND span = ? AND dimension = 'all' AND start_us >= ? AND start_us < ?
+  AND key = '' AND measure = 'resubscribed' AND n > 0
+"""
+_RESUBSCRIBED = f"""
+SELECT lower(coalesce(delivery.original_recipient, delivery.recipient)) AS who, message.domain, max(event.at_us) AS at_us
+FROM event INDEXED BY event_hit_id JOIN message ON message.id = event.message JOIN delivery ON {_READER.format("event")}
+WHERE hit_id >= ? AND hit_id < ? AND type = {EventType.RESUBSCRIBED:d} GROUP BY 1, 2
 """
 
 
@@ -95,13 +116,34 @@ def dead(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterat
 
 
 def unsubscribed(connection: sqlite3.Connection, since_us: int, until_us: int) -> Iterator[Row]:
-    """Yield who unsubscribed in that time and has not come back; ``recipient`` is None where several share a body.
+    """Yield who unsubscribed in that time and has not come back since; ``recipient`` is None where several share a body.
+
+    To come back is to resubscribe on the page of any mail of the same sender domain.
 
     A token of the privacy mode ``anonymous`` names nobody; but who unsubscribes from mail to one recipient wants to be
     known to have. Behind an alias it is who was asked for: the address on the sender's list.
     """
-    for row in connection.execute(_UNSUBSCRIBED, (since_us, until_us)):
+    back: dict[tuple[str, str | None], int] = {}
+    for start_us, end_us in _times_resubscribed(connection, since_us):
+        for who, domain, at_us in connection.execute(_RESUBSCRIBED, (_hit_ids_from(start_us), _hit_ids_from(end_us))):
+            back[who, domain] = max(at_us, back.get((who, domain), at_us))
+    came_back = json.dumps([(*key, at_us) for key, at_us in back.items()])
+    for row in connection.execute(_UNSUBSCRIBED, (since_us, until_us, came_back)):
         yield dict(row)
+
+
+def _times_resubscribed(connection: sqlite3.Connection, since_us: int) -> Iterator[tuple[int, int]]:
+    """Yield beginning and end of the hours since *since_us* in which somebody came back; days where hours are purged."""
+    days = connection.execute(_TIMES_RESUBSCRIBED, ("day", since_us - since_us % DAY_US, 2**62)).fetchall()
+    for (day_us,) in days:
+        hours = connection.execute(_TIMES_RESUBSCRIBED, ("hour", day_us, day_us + DAY_US)).fetchall()
+        for start_us, length_us in [(hour_us, HOUR_US) for (hour_us,) in hours] or [(day_us, DAY_US)]:
+            yield start_us, start_us + length_us
+
+
+def _hit_ids_from(at_us: int) -> bytes:
+    """Return a bound of the IDs of hits from *at_us* on: they are ordered by time, and there is no other index of hits."""
+    return make_tracking_id(at_us, bytes(10))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from postwake.store.connection import open_reader
 from postwake.store.dictionary import StoredReply
 from postwake.store.transaction import Transactions
 from postwake.tokens import Privacy
+from postwake.tracking_id import make_tracking_id
 
 Make = Callable[..., Any]
 DAY_US = 86_400_000_000
@@ -167,6 +169,55 @@ def test_unsubscribed(apply: Make, accepted: Make, hit: Make, reader: sqlite3.Co
     found = names(recipients.unsubscribed(reader, noon_us, noon_us + DAY_US))
     assert found[:2] == ["fay@example.net", None]
     assert [name and name.lower() for name in found[2:]] == ["ann@example.net"]
+
+
+UN, RE = EventType.UNSUBSCRIBED, EventType.RESUBSCRIBED
+
+
+@pytest.mark.parametrize(
+    ("said", "listed"),
+    [
+        pytest.param([(UN, 1, 0, 1), (RE, 2, 0, 2)], False, id="came back by a later mail"),
+        pytest.param([(UN, 2, 0, 1), (RE, 1, 0, 2)], False, id="came back by an earlier mail"),
+        pytest.param([(RE, 2, 0, 1), (UN, 1, 0, 2)], True, id="came back before"),
+        pytest.param([(UN, 1, 0, 1), (RE, 2, 0, 2), (UN, 2, 0, 3)], True, id="left again"),
+        pytest.param([(UN, 1, 0, 1), (RE, 2, 0, 2), (UN, 1, 0, 3)], True, id="left again by the first mail"),
+        pytest.param([(UN, 1, 0, 1), (UN, 2, 0, 2), (RE, 2, 0, 3)], False, id="left twice and came back"),
+        pytest.param([(UN, 1, 0, 1), (RE, 3, 0, 2)], True, id="came back to another domain"),
+        pytest.param([(UN, 1, 0, 1), (RE, 4, 0, 2)], True, id="somebody else came back"),
+        pytest.param([(UN, 1, 0, 1), (RE, 2, 3, 2)], False, id="came back days later, after the period"),
+        pytest.param([(UN, 1, 0, 1), (RE, 2, -3, 2)], True, id="came back days before"),
+        pytest.param([(UN, 1, 0, 1), (RE, 5, 0, 2)], False, id="under a token that names nobody"),
+        pytest.param([(UN, 1, 0, 1), (RE, 6, 0, 2)], False, id="by an alias"),
+    ],
+)
+@pytest.mark.parametrize("hours", [True, False], ids=["hours-kept", "hours-purged"])
+def test_the_last_word_counts(
+    said: list[tuple[EventType, int, int, int]], listed: bool, hours: bool, apply: Make, accepted: Make, hit: Make,
+    store: Path, reader: sqlite3.Connection, noon_us: int,
+) -> None:  # fmt: skip
+    """Who comes back by whichever mail of the sender domain is not listed, until they unsubscribe once more."""
+    apply(
+        accepted(1, recipients=("Ann@example.net",)),
+        accepted(2, recipients=("ann@example.net",)),
+        accepted(3, recipients=("ann@example.net",), domain="example.org"),
+        accepted(4, recipients=("bob@example.net",)),
+        accepted(5, recipients=("ann@example.net",), privacy=Privacy.ANONYMOUS),
+        accepted(6, recipients=("ann@example.net",)),
+    )
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute(
+            "UPDATE delivery SET original_recipient = recipient, recipient = 'x@elsewhere.example' WHERE message = 6"
+        )
+    for number, (kind, message, day, second) in enumerate(said):
+        at_us = noon_us + day * DAY_US + second * 1_000_000
+        hit_id = make_tracking_id(at_us, bytes([number] * 10))
+        apply(hit(1, kind, message, at_us=at_us, hit_id=hit_id, recipient=int(message != 5)))
+    if not hours:
+        with closing(sqlite3.connect(store)) as connection, connection:
+            connection.execute("DELETE FROM rollup WHERE span = 'hour'")
+    found = names(recipients.unsubscribed(reader, noon_us, noon_us + DAY_US))
+    assert [name and name.lower() for name in found] == (["ann@example.net"] if listed else [])
 
 
 def test_summary_counts_all_and_keeps_some() -> None:
