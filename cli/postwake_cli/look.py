@@ -32,6 +32,9 @@ def _open(config_path: Path) -> sqlite3.Connection:
 def message(config_path: Path, what: str, as_json: bool, limit: int) -> None:
     """One message's whole story, found by tracking ID, queue ID, Message-ID or address.
 
+    By the address that mail was delivered to, or that was asked for where an alias led elsewhere (among the newest two
+    million deliveries).
+
     Exit status 1 if there is no such message.
     """
     with closing(_open(config_path)) as connection:

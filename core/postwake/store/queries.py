@@ -18,6 +18,9 @@ from postwake.tracking_id import parse_tracking_id
 Row = dict[str, Any]
 
 _MAX_HOPS = 20
+ASKED_FOR_AMONG = 2_000_000
+"""An address that an alias led away from stands in no index: it is looked for in so many of the newest deliveries, 0.12 µs
+each."""
 _FAILED = "4, 5, 6"
 """DEFERRED, BOUNCED, EXPIRED, written as the partial index writes them, or SQLite would not see that it applies."""
 
@@ -33,16 +36,40 @@ def find_messages(connection: sqlite3.Connection, what: str, limit: int = 20) ->
     bare = what.strip("<>")
     found = [*_probe(connection, "queue_id", what, limit), *_probe(connection, "message_id", bare, limit)]
     if "@" in bare and not found:
-        for hour in _hours(connection, "delivery", "delivery_recipient"):
-            named = connection.execute(
-                "SELECT DISTINCT message FROM delivery WHERE at_us / 3600000000 = ? AND recipient = ? COLLATE NOCASE"
-                " ORDER BY message DESC LIMIT ?",
-                (hour, bare, limit),
-            )
-            found += [row[0] for row in named]
-            if len(found) >= limit:
-                break
+        at_us = _delivered_to(connection, bare, limit) | _asked_for(connection, bare, limit)
+        found = sorted(at_us, key=lambda number: (at_us[number], number), reverse=True)
     return _last_hops(connection, found)[:limit]
+
+
+def _delivered_to(connection: sqlite3.Connection, address: str, limit: int) -> dict[int, int]:
+    """Return the newest messages with a delivery to *address*, and when."""
+    found: dict[int, int] = {}
+    for hour in _hours(connection, "delivery", "delivery_recipient"):
+        rows = connection.execute(
+            "SELECT message, max(at_us) FROM delivery WHERE at_us / 3600000000 = ? AND recipient = ? COLLATE NOCASE"
+            " GROUP BY message ORDER BY message DESC LIMIT ?",
+            (hour, address, limit),
+        )
+        for number, at_us in rows:
+            found.setdefault(number, at_us)
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _asked_for(connection: sqlite3.Connection, address: str, limit: int) -> dict[int, int]:
+    """Return the newest messages for *address* that an alias led elsewhere, and when."""
+    found: dict[int, int] = {}
+    rows = connection.execute(
+        "SELECT message, at_us FROM delivery NOT INDEXED WHERE id > (SELECT max(id) FROM delivery) - ?"
+        " AND original_recipient = ? COLLATE NOCASE ORDER BY id DESC",
+        (ASKED_FOR_AMONG, address),
+    )
+    for number, at_us in rows:
+        found.setdefault(number, at_us)
+        if len(found) >= limit:
+            break
+    return found
 
 
 def _probe(connection: sqlite3.Connection, column: str, value: str, limit: int) -> list[int]:

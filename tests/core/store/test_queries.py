@@ -58,6 +58,32 @@ def test_finding_a_delivery_of_a_later_day(apply: Make, accepted: Make, ask: Ask
     assert queries.find_messages(reader, "ann@example.net") == [1]
 
 
+def test_finding_by_the_address_asked_for(apply: Make, accepted: Make, ask: Ask, reader: Any, noon_us: int) -> None:
+    """Mail that an alias led elsewhere is found by the alias, among mail to the very address, newest first."""
+    apply(*(accepted(n, recipients=("team@example.net",), at_us=noon_us + n * DAY_US) for n in range(1, 6)))
+    ask("UPDATE delivery SET original_recipient = recipient, recipient = 'x@example.org' WHERE message IN (2, 4)")
+    ask(
+        "INSERT INTO delivery (message, recipient, original_recipient, idx, state, attempts, at_us)"
+        " SELECT message, 'y@example.org', original_recipient, 1, 1, 1, at_us FROM delivery WHERE message = 4"
+    )
+    for name in ("team@example.net", "<Team@EXAMPLE.net>"):
+        assert queries.find_messages(reader, name) == [5, 4, 3, 2, 1]
+    assert queries.find_messages(reader, "team@example.net", limit=2) == [5, 4]
+    ask("DELETE FROM delivery WHERE message IN (1, 3, 5)")
+    assert queries.find_messages(reader, "team@example.net") == [4, 2]
+    assert queries.find_messages(reader, "x@example.org") == [4, 2]
+
+
+def test_an_alias_is_looked_for_among_the_newest(
+    apply: Make, accepted: Make, ask: Ask, reader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No index has it, so the look ends somewhere: a huge store is not read whole."""
+    apply(*(accepted(n, recipients=("team@example.net",)) for n in range(1, 6)))
+    ask("UPDATE delivery SET original_recipient = recipient, recipient = 'x@example.org'")
+    monkeypatch.setattr(queries, "ASKED_FOR_AMONG", 3)
+    assert queries.find_messages(reader, "team@example.net") == [5, 4, 3]
+
+
 def test_looking_costs_a_step_an_hour(reader: Any) -> None:
     """Each look is a search of an index, never a scan of a table."""
     for table, index in (
