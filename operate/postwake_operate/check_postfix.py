@@ -1,12 +1,14 @@
-"""Checks of Postfix's configuration: our milter in it, in the right place, harmless when it is away."""
+"""Checks of Postfix: it runs; our milter is in its configuration, in the right place, harmless when it is away."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from postwake.config import Config
+from postwake.errors import UnavailableError
 from postwake_operate import milter_list
-from postwake_operate.finding import Finding, fail, ok, warn
+from postwake_operate.finding import Finding, fail, ok, skip, warn
 from postwake_operate.milter_list import Milter
 from postwake_operate.postfix import Postfix
 from postwake_operate.setup_postfix import PARAMETERS, milter_addresses
@@ -16,6 +18,7 @@ _SETUP = "`postwake setup postfix` shows what to change, --yes does it"
 
 def check(config: Config, postfix: Postfix) -> Iterator[Finding]:
     """Yield what is found."""
+    yield _running(postfix)
     addresses = milter_addresses(postfix, config.milter.socket)
     what = {"smtpd_milters": "mail that comes by SMTP", "non_smtpd_milters": "mail by sendmail(1)"}
     lists: dict[str, list[Milter]] = {}
@@ -37,6 +40,22 @@ def check(config: Config, postfix: Postfix) -> Iterator[Finding]:
             found = f"{override.service}: -o {override.parameter}={override.value}: what comes in there stays untracked"
             yield warn("master.cf", found, "right for a content filter's return; else add our milter there")
     yield _queue_ids(postfix)
+
+
+def _running(postfix: Postfix) -> Finding:
+    if os.geteuid() != 0:
+        return skip("postfix", f"{postfix.config}: only root is told whether it runs")
+    try:
+        if postfix.is_running():
+            return ok("postfix", f"{postfix.config}: master runs")
+    except UnavailableError as error:
+        return skip("postfix", str(error))
+    start = " ".join(postfix.command("postfix", "start"))
+    return fail(
+        "postfix",
+        f"{postfix.config}: master does not run: no mail is taken or delivered",
+        f"`systemctl start postfix`, or `{start}`; its log says why it stopped",
+    )
 
 
 def _order(parameter: str, milters: list[Milter], addresses: frozenset[str]) -> Finding:

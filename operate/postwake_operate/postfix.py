@@ -15,6 +15,7 @@ from postwake_operate.milter_list import Milter
 _NAMES = (
     "config_directory",
     "queue_directory",
+    "daemon_directory",
     "mail_owner",
     "smtpd_milters",
     "non_smtpd_milters",
@@ -100,8 +101,17 @@ class Postfix:
         return f"`{' '.join(command)}`, then reload"
 
     def is_running(self) -> bool:
-        """Return whether its master runs."""
-        return self._run("postfix", "status").returncode == 0
+        """Return whether its master runs; only root is told. :class:`UnavailableError` if it cannot be asked.
+
+        Not by ``postfix status``, which writes its answer into the mail log that is being looked at.
+        """
+        master = Path(self.setting("daemon_directory"), "master")
+        command = [str(master), "-c", str(self.config), "-t"]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            raise UnavailableError(f"{master}: {error.strerror}") from None
+        return done.returncode != 0  # master(8): zero when nobody holds its lock file
 
     def reload(self) -> None:
         """Have it read its configuration again; :class:`UnavailableError` with what it said."""

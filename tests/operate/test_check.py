@@ -420,6 +420,28 @@ def test_postfix_configuration(beside: Make, main: dict[str, str], name: str, wo
     assert advice
 
 
+def test_postfix_stopped_and_running(it: Any, beside: Make) -> None:
+    """Each instance is said to run or not; how to start it is named with its own configuration directory."""
+    status, found, advice = it.check()["postfix"]
+    assert status == "fail"
+    assert found == f"{it.postfix.config}: master does not run: no mail is taken or delivered"
+    assert f"postfix -c {it.postfix.config} start" in advice
+    other = beside(name="other")
+    it.postfix.start()
+    assert it.check()["postfix"] == ("ok", f"{it.postfix.config}: master runs", "")
+    assert "mail system is" not in it.postfix.log.read_text(), "looking at it writes nothing into its log"
+    assert other.check()["postfix"][0] == "fail"
+    it.postfix.stop()
+    assert it.check()["postfix"][0] == "fail"
+
+
+def test_whether_postfix_runs_is_for_root_to_know(it: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not ask says so, and does not call it stopped."""
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    status, found, _ = it.check()["postfix"]
+    assert (status, found) == ("skip", f"{it.postfix.config}: only root is told whether it runs")
+
+
 def test_confinement(tmp_path: Path) -> None:
     """SELinux and AppArmor are named where they are in force, with how to look."""
     assert list(confinement(tmp_path)) == []
@@ -441,6 +463,7 @@ def test_everything_runs(it: Any, directory: Path) -> None:
     it.postfix.log.write_text("")
     try:
         services.start()
+        it.postfix.start()
         found = it.check()
     finally:
         services.close()
