@@ -57,13 +57,15 @@ class StoredReply:
     rule: str | None = None
 
 
-# Looking no further than 256 characters for the digit: a server that answers with a line of brackets would otherwise
-# cost the square of its length. [^\s\d] and not \S before it: there is nothing to try twice.
-_WORD = r"(?=[^\s\d]{0,256}\d)(?![245]\.\d{1,3}\.\d{1,3}\b)[^\s]{7,}"
+_DIGIT_WITHIN = 256
+# Looking no further for the digit: a server that answers with a line of brackets would otherwise cost the square of its
+# length. [^\s\d] and not \S before it: there is nothing to try twice.
+_WORD = rf"(?=[^\s\d]{{0,{_DIGIT_WITHIN}}}\d)(?![245]\.\d{{1,3}}\.\d{{1,3}}\b)[^\s]{{7,}}"
 _VARIABLE = re.compile(rf"(?<![^\s(\[<=]){_WORD}")
 """A word of seven characters or more with a digit in it: a queue ID, a time, an address. Not an enhanced code."""
 _VARIABLE_WORD = re.compile(_WORD)
 _LONG = re.compile(r"\S{7,}")
+_DIGIT = re.compile(r"\d")
 
 
 def is_variable(word: str) -> bool:
@@ -81,7 +83,10 @@ def cut_variable(text: str) -> tuple[str, str | None]:
         return text, None
     start = end = -1
     for word in _LONG.finditer(text):  # three times as quick as trying at every letter
-        found = _VARIABLE.search(text, *word.span())
+        digit = _DIGIT.search(text, *word.span())
+        if digit is None:
+            continue
+        found = _VARIABLE.search(text, max(word.start(), digit.start() - _DIGIT_WITHIN), word.end())
         if found is not None:
             if start < 0:
                 start = found.start()

@@ -63,11 +63,11 @@ def test_what_is_cut(text: str, cut: str, part: str | None) -> None:
 
 
 def test_a_hostile_reply_costs_no_more_than_its_length() -> None:
-    """A line of 64 KiB that is made to be looked at again from each place takes well under a second."""
+    """A line of 64 KiB that is made to be looked at again from each place takes some milliseconds."""
     started = time.process_time()
-    for text in ("(" * 65_000, "=<" * 32_000 + " 1", "a" * 65_000, "1" * 65_000):
+    for text in ("(" * 65_000, "(" * 65_000 + "1", "=<" * 32_000 + " 1", "a" * 65_000, "1" * 65_000):
         cut_variable(text)
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 0.5
 
 
 def test_replies_are_one_by_text_and_verdict(transactions: Transactions, ask: Callable[..., list[Any]]) -> None:
