@@ -197,7 +197,7 @@ class Parameterised:
 
     Text is Latin-1: encode it so to have the bytes that were sent. *ambiguous* names the parameters that stood there
     more than once with different values (the first counts here, as in most clients, but not in all), or whose quoted
-    value is followed by stray words.
+    value is followed by stray words, and a boundary whose quote never closes.
     """
 
     value: str
@@ -229,19 +229,21 @@ def parse_parameters(value: bytes) -> Parameterised:
 
 
 def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
-    """Yield the parameters of *text* from *at* on: name as it is written but in lower case, value, and whether words
-    follow a quoted value that are no comment and no parameter, so that some programs take the value for another."""
+    """Yield the parameters of *text* from *at* on: name as it is written but in lower case, value, and whether some
+    programs take the value for another: words follow its quote that are no comment and no parameter, or it is a
+    boundary whose quote never closes."""
     while at < len(text):
         at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
         match = _PARAMETER_NAME.match(text, at)
         if match is None:  # a comment, or words that are no parameter: on to the next semicolon
             at = _skip(text, at)
             continue
-        at = match.end()
+        name, at = match.group(1).lower(), match.end()
         if text.startswith('"', at):
-            content, at = _quoted(text, at)
+            content, at, closed = _quoted(text, at)
             rest = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
             odd = rest < len(text) and text[rest] not in ";(" and _PARAMETER_NAME.match(text, rest) is None
+            odd |= not closed and name.startswith("boundary")  # for some programs the quote is part of it
         else:
             odd = False
             stop = text.find(";", at)
@@ -251,7 +253,7 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
                 stop = following.start()
             content = text[at:stop].partition(" (")[0].strip(_WHITE)
             at = stop
-        yield match.group(1).lower(), content, odd
+        yield name, content, odd
 
 
 def _skip(text: str, at: int) -> int:
@@ -259,21 +261,24 @@ def _skip(text: str, at: int) -> int:
     return len(text) if stop < 0 else stop
 
 
-def _quoted(text: str, at: int) -> tuple[str, int]:
-    """Return the quoted string that opens at *at*, unescaped, and where it ends; unclosed, it ends at a semicolon."""
+def _quoted(text: str, at: int) -> tuple[str, int, bool]:
+    """Return the quoted string that opens at *at*, unescaped, where it ends, and whether it is closed.
+
+    One that is not ends at a semicolon.
+    """
     out: list[str] = []
     index = at + 1
     while index < len(text):
         char = text[index]
         if char == '"':
-            return "".join(out), index + 1
+            return "".join(out), index + 1, True
         if char == "\\" and index + 1 < len(text):
             index += 1
             char = text[index]
         out.append(char)
         index += 1
     stop = _skip(text, at)
-    return text[at + 1 : stop].strip(_WHITE), stop
+    return text[at + 1 : stop].strip(_WHITE), stop, False
 
 
 def _join_continuations(raw: dict[str, str]) -> dict[str, str]:
