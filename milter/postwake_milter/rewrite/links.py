@@ -15,7 +15,7 @@ not-http            another scheme: mailto, tel, sms, cid, data, javascript, an 
 relative            it has no scheme, or ``//host`` only: where it leads depends on the reader (or on ``<base href>``)
 malformed           ``http:`` without two slashes or a host, or whitespace in the host: no two programs agree on it
 charset             characters outside ASCII in its query, in a document that is not UTF-8: browsers encode those by its
-                    charset
+                    charset; or bytes that browsers read by another one
 too-long            longer than :data:`MAX_URL_BYTES`
 own-host            it leads to a tracking host of ours already
 excluded            its host is excluded by configuration
@@ -96,6 +96,8 @@ OPT_OUTS: Final[Mapping[bytes, frozenset[bytes] | None]] = {
     b"disable-tracking": frozenset((b"true",)),  # Mailgun
     b"data-msys-clicktrack": frozenset((b"0",)),  # SparkPost
     b"data-mautic-disable-tracking": None,  # Mautic
+    b"mautic:disable-tracking": None,  # Mautic before 7
+    b"mc:disable-tracking": None,  # Mailchimp Transactional
     b"data-no-track": None,  # ours
 }
 """Attributes that say "do not count clicks on this link", in the dialects of the services people come from.
@@ -106,6 +108,7 @@ The values (in lower case) that mean it; None where the attribute's presence doe
 _C0_AND_SPACE: Final = "".join(map(chr, range(0x21)))
 _TAB_AND_NEWLINES: Final = str.maketrans("", "", "\t\n\r")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]")
+_C1: Final = re.compile(r"[\x80-\x9f]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 _HTTP: Final = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
 _ODD_SLASHES: Final = re.compile(r"\A(https?:)(?!//[^/\\])[/\\]{2,}+", re.IGNORECASE)
@@ -153,14 +156,16 @@ def decode_href(raw: bytes, codec: str) -> str | None:
 
     In a document that is not UTF-8, a browser encodes what is outside ASCII in a query, whether written as bytes or as
     references, in the document's charset, and everywhere else in UTF-8. Which a mail program does, once it has
-    converted the document, nobody knows: None.
+    converted the document, nobody knows: None. So it is with bytes from 0x80 to 0x9F in ISO-8859: letters and quotes
+    to browsers, which read windows-1252, controls to others.
     """
     try:
         text = decode_attribute(raw.decode("ascii" if raw.isascii() else codec))
     except UnicodeDecodeError:
         return None
-    is_told = codec == "utf-8" or text.isascii() or text.partition("#")[0].partition("?")[2].isascii()
-    return text if is_told else None
+    if codec == "utf-8" or text.isascii():
+        return text
+    return text if text.partition("#")[0].partition("?")[2].isascii() and not _C1.search(text) else None
 
 
 def clean_url(text: str) -> str:
@@ -189,7 +194,7 @@ def url_skip(url: str) -> Skip | None:
     authority = _HTTP.match(url)
     if authority is None or " " in authority[1] or not host_of(url):
         return Skip.MALFORMED
-    if len(url) > MAX_URL_BYTES // 4 and len(url.encode()) > MAX_URL_BYTES:
+    if len(url) > MAX_URL_BYTES // 4 and len(browser_url(url).encode()) > MAX_URL_BYTES:
         return Skip.TOO_LONG
     return None
 

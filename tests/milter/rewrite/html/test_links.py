@@ -92,6 +92,7 @@ def test_the_destination_is_what_the_browser_follows(edit: Edit, value: str, url
         ("https://example.com/[[id]]", "template"),
         (LONG + "x", "too-long"),
         (LONG[:-1] + "ü", "too-long"),
+        (LONG[:-2] + " x", "too-long"),  # the space becomes three characters
         ("https://t.example.net/c/abc", "own-host"),
         ("HTTPS://u@T.Example.Net.:443/c/abc", "own-host"),
         ("https://t.example.net.example.com/", None),
@@ -260,6 +261,8 @@ def test_links_that_show_another_host_are_left_alone(edit: Edit, content: str, s
         'data-msys-clicktrack="0"',
         "data-mautic-disable-tracking",
         'data-mautic-disable-tracking="true"',
+        "mautic:disable-tracking",
+        'mc:disable-tracking=""',
         "data-no-track",
         "data-no-track='data-no-track'",
     ],
@@ -354,6 +357,13 @@ def test_unsubscribe_links_are_known_in_any_charset(edit: Edit, text: str, codec
     """What a link says is read in the document's charset."""
     result, _ = edit(b"<a href=http://x.example>" + text.encode(codec) + b"</a>", codec=codec)
     assert result.skipped == {"unsubscribe": 1}
+
+
+@pytest.mark.parametrize("codec", ["iso8859-1", "iso8859-9"])
+def test_what_browsers_read_as_windows_1252(edit: Edit, codec: str) -> None:
+    """A byte that is a quotation mark to a browser and a control to others tells no address."""
+    result, _ = edit(b"<a href='http://x.example/o\x92clock'>x</a>", codec=codec)
+    assert result.skipped == {"charset": 1}
 
 
 def test_bytes_that_are_not_utf8_are_left_alone(edit: Edit) -> None:
