@@ -54,7 +54,8 @@ def list_unsubscribe(
 
     ``add`` gives the message a one-click address where it has no web address of its own; ``wrap`` puts ours in front
     of its own, which the token keeps. A mailto stays in the field either way. Skips: ``has-own`` (add, and there is a
-    web address), ``own-host`` (it is ours already), ``malformed`` (the field says something else), ``too-long``.
+    web address), ``own-host`` (it is ours already), ``malformed`` (the field says something else), ``too-long``,
+    ``not-https`` (our tracking host is not: RFC 8058 section 3.1 wants an HTTPS address).
     """
     present = values(fields, b"list-unsubscribe")
     found = targets(fields)
@@ -71,6 +72,8 @@ def list_unsubscribe(
     if original is not None and (url_skip(original) is not None or not original.isascii()):
         return ListUnsubscribe(None, "malformed")
     url = mint.unsubscribe_url(original)
+    if not url.lower().startswith("https:"):
+        return ListUnsubscribe(None, "not-https")
     if len(url) > MAX_FIELD_URL or any(len(mail) > MAX_FIELD_URL for mail in mails):
         return ListUnsubscribe(None, "too-long")
     return ListUnsubscribe(b",\n ".join(b"<" + target.encode("ascii") + b">" for target in (url, *mails)))

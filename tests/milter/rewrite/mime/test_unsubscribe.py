@@ -43,6 +43,18 @@ def test_list_unsubscribe(how: str, value: bytes | None, expected: bytes | str) 
     assert (result.value if isinstance(expected, bytes) else result.skipped) == expected
 
 
+def test_one_click_needs_https() -> None:
+    """A tracking host without TLS offers no one-click address: mail programs would not use it, nor the sender's own."""
+
+    class Mint(_Mint):
+        def unsubscribe_url(self, original: str | None) -> str:
+            return super().unsubscribe_url(original).replace("https:", "http:")
+
+    result = list_unsubscribe([(b"List-Unsubscribe", b" <https://e.com/u>")], "wrap", OWN, Mint())
+
+    assert (result.value, result.skipped) == (None, "not-https")
+
+
 def test_targets_of_several_fields() -> None:
     """Every address of every field counts, so that the link in the body is recognised."""
     fields = [
