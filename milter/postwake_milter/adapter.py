@@ -168,7 +168,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
 
     def _edit(self, handled: Handled) -> None:
         for change in handled.header_changes:
-            name = change.name.decode("ascii")
+            name = change.name.decode("utf-8")  # of a field that is taken out, as it came
             if change.index:
                 value = None if change.value is None else change.value.decode("ascii")
                 self.chgheader(name, change.index, value)
@@ -192,9 +192,8 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
 
     def _envelope(self, queue_id: str) -> Envelope:
         at_us = time.time_ns() // 1000
-        skipped = self._skipped
-        if skipped is None and not self._actions & Milter.MODBODY:
-            skipped = "body-not-offered"
+        # Half of the edits would be worse than none.
+        skipped = self._skipped if self._actions == _ACTIONS else "body-not-offered"
         return Envelope(
             at_us=at_us,
             tracking_id=make_tracking_id(at_us, os.urandom(10)),
