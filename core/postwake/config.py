@@ -308,7 +308,8 @@ class Config(_Section):
     def own_hosts(self) -> frozenset[str]:
         """Return every tracking host, lower case: links to them are ours and never wrapped again."""
         urls = [self.tracking.url, *(override.url for override in self.domains.values())]
-        return frozenset(host for url in urls if url and (host := urlsplit(url).hostname))
+        hosts = [host for url in urls if url and (host := urlsplit(url).hostname)]
+        return frozenset(f"[{host}]" if ":" in host else host for host in hosts)
 
     def privacy_for(self, domain: str) -> Privacy:
         """Return the configured privacy mode for mail of sender *domain*."""

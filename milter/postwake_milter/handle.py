@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -108,7 +109,8 @@ class Handler:
             return "null-sender"
         if domain is None:
             return "sender-not-configured"
-        return envelope.body_skipped
+        # Of mail that is too large the control fields are read, and taken out, like those of any other.
+        return envelope.body_skipped if envelope.body_skipped != "too-large" else None
 
     def _stamp_of(self, envelope: Envelope) -> bytes | None:
         """Return the tracking ID that our stamp names, if the message has been through us before."""
@@ -123,7 +125,8 @@ class Handler:
         alone = len({recipient.lower() for recipient in envelope.recipients}) == 1
         privacy = effective_privacy(Privacy.parse(tracking.privacy), envelope.fields)
         mint = TokenMint(self._keys, tracking.url, envelope.tracking_id, 1 if alone else 0, privacy)
-        rewritten = rewrite(envelope.fields, envelope.body, self._plan(domain, shared=not alone), mint, self._memory)
+        body = None if envelope.body_skipped else envelope.body
+        rewritten = rewrite(envelope.fields, body, self._plan(domain, shared=not alone), mint, self._memory)
         changes = rewritten.header_changes
         if rewritten.tracked:
             changes = (*changes, HeaderChange(STAMP, 0, envelope.tracking_id.hex().encode("ascii")))
@@ -152,6 +155,9 @@ class Handler:
         privacy: Privacy = Privacy.FULL,
     ) -> Accepted:
         control = rewritten.control if rewritten is not None else Control()
+        metadata = control.metadata
+        if len(control.tags) > 1:
+            metadata = {"tags": json.dumps(control.tags, ensure_ascii=False), **metadata}
         tracked = rewritten is not None and rewritten.tracked
         return Accepted(
             at_us=envelope.at_us,
@@ -166,7 +172,7 @@ class Handler:
             subject=decode_text(_first(envelope.fields, b"subject"))[:MAX_SUBJECT_CHARS],
             tag=control.tags[0] if control.tags else "",
             campaign=control.campaign or "",
-            metadata=control.metadata,
+            metadata=metadata,
             size_bytes=envelope.size_bytes,
             client=envelope.client,
             sasl_username=envelope.origin.sasl_username,

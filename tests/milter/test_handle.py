@@ -55,7 +55,6 @@ def test_tracked(make_handler: Callable[..., Handler], make_envelope: Make) -> N
         pytest.param(
             {"sender": "a@other.test", "header_from": b" a@other.test"}, "sender-not-configured", id="other-domain"
         ),
-        pytest.param({"body_skipped": "too-large"}, "too-large", id="too-large"),
         pytest.param({"body_skipped": "body-not-offered"}, "body-not-offered", id="body-not-offered"),
         pytest.param({"body": b"<html>\r\n", "origin": OUTSIDE}, "inbound", id="inbound-before-anything-else"),
     ],
@@ -69,6 +68,33 @@ def test_not_tracked_by_policy(
     assert (handled.outcome, handled.body, handled.header_changes) == ("untracked", None, ())
     event = accepted(handled)
     assert (event.tracked, event.untracked_reason, event.tag) == (False, reason, "")
+
+
+def test_too_large(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """A body too large to be fetched stays; what the header says is heeded, and not for the recipient's eyes."""
+    fields = [
+        (b"X-Tag", b" autumn"),
+        (b"X-SMTPAPI", b' {"to": ["bo@accept.test"]}'),
+        (b"X-Track-Privacy", b" anonymous"),
+    ]
+    handled = make_handler().handle(make_envelope(*fields, body_skipped="too-large"))
+
+    assert (handled.outcome, handled.body) == ("untracked", None)
+    assert sorted((change.name, change.value) for change in handled.header_changes) == [
+        (b"X-SMTPAPI", None),
+        (b"X-Tag", None),
+        (b"X-Track-Privacy", None),
+    ]
+    event = accepted(handled)
+    assert (event.tracked, event.untracked_reason, event.tag) == (False, "too-large", "autumn")
+    assert event.privacy is Privacy.ANONYMOUS
+
+
+def test_several_tags(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """The first tag is the message's; of several, none is lost."""
+    event = accepted(make_handler().handle(make_envelope((b"X-Tag", "grün, autumn".encode()), (b"X-PM-Tag", b"a, b"))))
+
+    assert (event.tag, event.metadata) == ("grün", {"tags": '["grün", "autumn", "a, b"]'})
 
 
 @pytest.mark.parametrize(
@@ -200,6 +226,20 @@ def test_tracking_host_by_sender_domain(
     assert handled.body is not None
     assert handled.body.count(url + b"c/") == 1 + (b"news" in url)
     assert accepted(handled).links_skipped == {"own-host": 1}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://t.example.com/a+b", "https://[2001:db8::1]:8443/x", "https://t.example.com/~_%20"]
+)
+def test_every_tracking_url_there_may_be(make_handler: Callable[..., Handler], make_envelope: Make, url: str) -> None:
+    """What the configuration takes for a tracking URL does in mail, and is known for our own."""
+    handler = make_handler(tracking={"url": url})
+    handled = handler.handle(make_envelope())
+
+    assert handled.body is not None
+    assert handled.body.count(url.encode()) == 2
+    again = accepted(handler.handle(make_envelope(body=handled.body)))
+    assert again.links_skipped == {"own-host": 1}
 
 
 def test_timed_out(make_handler: Callable[..., Handler], make_envelope: Make) -> None:

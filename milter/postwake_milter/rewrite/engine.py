@@ -131,12 +131,14 @@ class _Work:
 _NO_MEMORY = Memory(0)
 
 
-def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint, memory: Memory = _NO_MEMORY) -> Rewritten:
+def rewrite(
+    fields: Sequence[RawField], body: bytes | None, plan: Plan, mint: Mint, memory: Memory = _NO_MEMORY
+) -> Rewritten:
     """Return what becomes of the message with *fields* and *body*.
 
-    *fields* are name and value as they came, the value with its leading space, folded with CRLF or bare LF. With
-    *memory*, parts that it has seen before are quicker, and come out the same. What *mint* raises passes through;
-    nothing else is raised, whatever the message.
+    *fields* are name and value as they came, the value with its leading space, folded with CRLF or bare LF. *body* is
+    None where it was too large to be fetched. With *memory*, parts that it has seen before are quicker, and come out
+    the same. What *mint* raises passes through; nothing else is raised, whatever the message.
     """
     fields = fields if isinstance(fields, Fields) else Fields(fields)
     control = read_control(fields)
@@ -148,9 +150,11 @@ def rewrite(fields: Sequence[RawField], body: bytes, plan: Plan, mint: Mint, mem
         plan = replace(plan, pixel_position="top" if control.pixel_on_top else "bottom")
     work = _Work(*_wanted(plan, control))
     how = _list_unsubscribe_mode(plan, control)
-    reason = _declined(fields, content, body, plan, control, work, how)
+    reason = _declined(fields, content, control, work, how)
     if reason is not None:
         return _untouched(reason, control, _removals(control))
+    if body is None or len(body) > plan.max_message_bytes:
+        return _untouched("too-large", control, _removals(control))
     new_body: bytes | None = None
     try:
         new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory)
@@ -210,9 +214,7 @@ def _list_unsubscribe_mode(plan: Plan, control: Control) -> Literal["off", "add"
     return plan.list_unsubscribe
 
 
-def _declined(
-    fields: Sequence[RawField], content: Content, body: bytes, plan: Plan, control: Control, work: _Work, how: str
-) -> str | None:
+def _declined(fields: Sequence[RawField], content: Content, control: Control, work: _Work, how: str) -> str | None:
     """Return why the message is not tracked, though its header fields may change; or None."""
     if control.privacy is Privacy.OFF:
         return "privacy-off"
@@ -222,8 +224,6 @@ def _declined(
     if not (work.opens or work.clicks or work.text) and how == "off":
         by_header = control.track_opens is False or control.track_clicks is False
         return "disabled-by-header" if by_header else "tracking-off"
-    if len(body) > plan.max_message_bytes:
-        return "too-large"
     return None
 
 

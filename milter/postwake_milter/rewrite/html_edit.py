@@ -47,7 +47,7 @@ PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
 """No position for (one of) the pixels could be verified: the links were wrapped without it."""
 
 _STAND_IN: Final = "https://stand-in.postwake.invalid"
-_URLS: Final = re.compile(r"[A-Za-z0-9:/._~%?=-]*")
+_URLS: Final = re.compile(r"[A-Za-z0-9:/._~%?=+\[\]-]*")
 _PIXEL_ATTRIBUTE: Final = re.compile(rb'([a-z]+)="([^"]*)"')
 _LINK_ATTRIBUTES: Final = frozenset((b"href", b"rel", *OPT_OUTS))
 _in_order: Final = attrgetter("start", "end")
@@ -132,7 +132,7 @@ class HtmlDraft:
         }
         urls = "".join([*links, *pixels.values()])
         if not _URLS.fullmatch(urls):
-            raise ValueError(f"{urls!r}: expected URLs of ASCII letters, digits and :/._~%?=-")
+            raise ValueError(f"{urls!r}: expected URLs of ASCII letters, digits and :/._~%?=+[]-")
         new = [url.encode("ascii") for url in links]
         for number, value in self._fragile.items():
             if new[number].endswith(b"--"):

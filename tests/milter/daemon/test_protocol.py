@@ -128,25 +128,39 @@ def test_origin(daemon: Any, address: bytes, login: bytes, reason: str | None) -
 
 
 def test_too_large(daemon: Any) -> None:
-    """As soon as a body is known to be too large the rest is not wanted, and the message goes out as it came."""
+    """As soon as a body is known to be too large the rest is not wanted; it stays, and control fields go."""
     client = daemon.client()
     client.connect()
     client.envelope()
-    body = client.header(mails.of_size(400_000, 3))
+    body = client.header(b"X-Tag: autumn\r\n" + mails.of_size(400_000, 3))
 
     assert client.body(body) == [b"c", b"c", b"c", b"s"]  # 200,000 bytes are allowed
-    assert client.end(b"4Qlarge") == [(b"a", b"")]
-    assert daemon.rows("SELECT untracked_reason FROM message WHERE queue_id = '4Qlarge'") == [("too-large",)]
+    assert client.end(b"4Qlarge") == [(b"m", b"\0\0\0\1X-Tag\0\0"), (b"a", b"")]
+    assert daemon.rows("SELECT untracked_reason, tag FROM message WHERE queue_id = '4Qlarge'") == [
+        ("too-large", "autumn")
+    ]
 
 
-def test_an_mta_that_takes_no_body(daemon: Any) -> None:
-    """Where the MTA does not let us replace the body, nothing is edited, and the reason says so."""
+@pytest.mark.parametrize("missing", [ADD_HEADERS, CHANGE_HEADERS, CHANGE_BODY])
+def test_an_mta_that_does_not_take_every_edit(daemon: Any, missing: int) -> None:
+    """Where the MTA does not let us replace the body or change fields, nothing is edited, and the reason says so."""
     client = daemon.client()
-    client.negotiate(actions=ADD_HEADERS | CHANGE_HEADERS)
+    client.negotiate(actions=(ADD_HEADERS | CHANGE_HEADERS | CHANGE_BODY) & ~missing)
     client.connect(negotiate=False)
+    queue_id = f"4Qno{missing}"
 
-    assert client.message(RECEIPT, b"4Qnobody") == [(b"a", b"")]
-    assert daemon.rows("SELECT untracked_reason FROM message WHERE queue_id = '4Qnobody'") == [("body-not-offered",)]
+    assert client.message(b"X-Tag: autumn\r\n" + RECEIPT, queue_id.encode()) == [(b"a", b"")]
+    assert daemon.rows(f"SELECT untracked_reason FROM message WHERE queue_id = '{queue_id}'") == [("body-not-offered",)]
+
+
+def test_a_control_field_of_any_name(daemon: Any) -> None:
+    """A control field whose name is not ASCII, though it is UTF-8, is taken out under that name."""
+    client = daemon.client()
+    client.connect()
+    packets = client.message("X-Metadata-Größe: 7\r\n".encode() + RECEIPT, b"4Qname")
+
+    assert packets[0] == (b"m", "\0\0\0\1X-Metadata-Größe\0\0".encode())
+    assert [letter for letter, _ in packets] == [b"m", b"h", b"b", b"a"]
 
 
 STAGES: dict[str, Callable[[Any], object]] = {
@@ -225,6 +239,7 @@ def test_an_edit_of_a_message_after_untracked_ones(daemon: Any) -> None:
     "field",
     [
         pytest.param(b"X-B\xe9d: caf\xe9", id="name-not-utf8"),
+        pytest.param(b"X-Metadata-B\xe9d: caf\xe9", id="control-name-not-utf8"),
         pytest.param(b"Subject: caf\xe9 \xff", id="value-not-utf8"),
         pytest.param(b"X-Folded: a\r\n\tb\r\n c", id="folded"),
         pytest.param(b"X-Long: " + b"x" * 60_000, id="long"),
