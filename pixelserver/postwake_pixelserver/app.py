@@ -79,6 +79,9 @@ _PAGE_HEADERS = (
 )
 _TEXT_HEADERS = (_PLAIN, _NO_STORE, _NO_INDEX, _NO_SNIFF)
 
+_SENTENCE = ".,;:!'\"*|`~)]}>"
+"""What mail programs that make links of plain text may take for the end of one; no token holds any of it."""
+
 _PREFETCH_HEADERS = (
     ("HTTP_USER_AGENT", "user-agent"),
     ("HTTP_SEC_PURPOSE", "sec-purpose"),
@@ -248,6 +251,7 @@ class _Server:
 
     def _verified(self, purpose: Purpose, token: str) -> tuple[Live, Token | None]:
         """Return what *token* says if one of our keys signed it, else None; and the state by which that was judged."""
+        token = token.rstrip(_SENTENCE)
         live = self._live.current
         content = live.keys.verify(purpose, token)
         if content is None and self._live.follow_keys():

@@ -105,6 +105,13 @@ def test_query_strings_added_on_the_way_do_no_harm(server) -> None:
     assert (answer.status, answer.headers["location"]) == (307, "https://example.com/?a=1")
 
 
+@pytest.mark.parametrize("end", ["/", ".", "*", ")", "%3E", "%22", "%60", "~", ").", "%7C"])
+def test_the_end_of_a_sentence_does_no_harm(server, end: str) -> None:
+    """A mail program that makes links of plain text takes too much at times: the link leads on all the same."""
+    answer = server.get(f"/c/{server.token(Purpose.CLICK, 'https://example.com/?a=1')}{end}")
+    assert (answer.status, answer.headers["location"]) == (307, "https://example.com/?a=1")
+
+
 def test_a_header_cannot_break_out(server) -> None:
     """Agents that are no text at all are recorded, cut, and answered."""
     for agent in ("\x80\xff" * 50, "A" * 5000, "'; DROP TABLE event; --"):

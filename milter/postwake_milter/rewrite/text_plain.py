@@ -22,7 +22,9 @@ _URL_RUN = re.compile(rb"[!#-;=?-~]++")
 _BRACKET = re.compile(rb"[()\[\]{}]")
 _OPT_OUT = re.compile(rb'\[\[\s{0,8}data-msys-clicktrack\s{0,8}=\s{0,8}"?0"?\s{0,8}\]\]', re.IGNORECASE)
 _FLOWED_END = re.compile(rb" \r?\n")
-_TRAILING = b".,;:!?'*_~|`"
+_TRAILING = b".,;:!?'*|`"
+# Mail programs take these for the sentence's when they end what they make a link of, and a token may end in them.
+_NO_END = ("-", "_")
 _CLOSES = {0x29: 0x28, 0x5D: 0x5B, 0x7D: 0x7B}
 # A URL that begins inside a longer word is a piece of something else: another URL, an address, an identifier.
 _INSIDE_WORD = re.compile(rb"[0-9A-Za-z=&/%@_.~+\-\x80-\xff]")
@@ -89,7 +91,8 @@ def edit_text(
             skipped[str(reason)] += 1
             continue
         index = first_link + len(links)
-        edits.append(Edit(start, end, mint.click_url(index, url).encode("ascii")))
+        ours = mint.click_url(index, url)
+        edits.append(Edit(start, end, (ours + "/" if ours.endswith(_NO_END) else ours).encode("ascii")))
         links.append(Link(index, url))
     return TextResult(tuple(edits), tuple(links), dict(skipped))
 

@@ -42,6 +42,9 @@ FOUND = [
     pytest.param(b"HTTP://E.com/?a=b&c=d;e", b"HTTP://E.com/?a=b&c=d;e", id="upper-case-and-query"),
     pytest.param(b"Link:https://e.com/a?!", b"https://e.com/a", id="after-a-colon"),
     pytest.param(b"https://e.com/reset?t=a_b-c~d%20e\n", b"https://e.com/reset?t=a_b-c~d%20e", id="token"),
+    pytest.param(b"https://e.com/reset?t=a_", b"https://e.com/reset?t=a_", id="token-that-ends-in-an-underscore"),
+    pytest.param(b"https://e.com/reset?t=a-.", b"https://e.com/reset?t=a-", id="token-that-ends-in-a-hyphen"),
+    pytest.param(b"https://e.com/~", b"https://e.com/~", id="tilde"),
     pytest.param(b"a https://e.com/long \r\nflowed", b"https://e.com/long", id="flowed-line-ends-with-its-space"),
     pytest.param("\u201ehttps://e.com/a\u201c".encode()[3:], None, id="curly-quote-after"),
 ]
@@ -66,6 +69,19 @@ def test_a_link_and_its_text_are_two_links() -> None:
 
     assert apply_edits(text, result.edits) == b"[https://t.example/c/0](https://t.example/c/1), x"
     assert [link.url for link in result.links] == ["https://e.com/a", "https://e.com/b"]
+
+
+@pytest.mark.parametrize("end", ["-", "_"])
+def test_no_url_of_ours_ends_in_a_hyphen(end: str) -> None:
+    """Thunderbird leaves a hyphen at the end outside a link, others an underscore: the token would lack it."""
+
+    class Mint:
+        def click_url(self, link: int, destination: str) -> str:
+            return f"https://t.example/c/x{end}"
+
+    result = edit_text(b"(https://e.com/a).", RULES, Mint())
+
+    assert [edit.replacement for edit in result.edits] == [f"https://t.example/c/x{end}/".encode()]
 
 
 SKIPPED = [
