@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from urllib.parse import unquote
 
 import idna
 
@@ -90,9 +91,9 @@ def _authority(authority: str) -> str | None:
 
 
 def _domain(name: str) -> str | None:
-    """UTS #46 mapping and Punycode, as lenient as browsers are (emoji and underscores live in real links)."""
+    """Percent-decoding, UTS #46 mapping and Punycode, as lenient as browsers are (emoji and underscores live in real links)."""
     try:
-        mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
+        mapped = idna.uts46_remap(unquote(name), std3_rules=False, transitional=False)
         labels = [
             label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
             for label in mapped.split(".")

@@ -51,6 +51,7 @@ CONVERTED = {
     "IDN full stop": ("https://日本語。jp/", "https://xn--wgv71a119e.jp/"),
     "IDN full width": ("https://ｅｘａｍｐｌｅ.com/", "https://example.com/"),
     "IDN emoji host": ("https://☃.net/", "https://xn--n3h.net/"),
+    "IDN half of it escaped": ("https://b%C3%BCcher%2Emünchen.de/", "https://xn--bcher-kva.xn--mnchen-3ya.de/"),
     "IDN underscore": ("https://a_b.münchen.de/", "https://a_b.xn--mnchen-3ya.de/"),
     "IDN with user and port": (
         "https://jü:pä@bücher.example:8443/ü",
