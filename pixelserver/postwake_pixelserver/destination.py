@@ -91,7 +91,7 @@ def _authority(authority: str) -> str | None:
 
 
 def _domain(name: str) -> str | None:
-    """Percent-decoding, UTS #46 mapping and Punycode, as lenient as browsers are (emoji and underscores live in real links)."""
+    """Percent-decoding, UTS #46 mapping, Punycode; lenient as browsers are (emoji and underscores exist)."""
     try:
         mapped = idna.uts46_remap(unquote(name), std3_rules=False, transitional=False)
         labels = [

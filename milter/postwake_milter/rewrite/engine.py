@@ -23,7 +23,7 @@ from .control import Control, read_control
 from .headers import Field, Fields, HeaderBlock, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
-from .links import Link, LinkRules, host_of
+from .links import Link, LinkRules, Skip, host_of
 from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
 from .pixel import BOTTOM, PixelPosition
@@ -115,6 +115,8 @@ class _Work:
     pixelled: list[Part] = field(default_factory=list)
     """The parts that have them."""
     skipped: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, Skip] = field(default_factory=dict)
+    """What links of HTML parts lead to that are to be left alone, and why."""
     parts_rewritten: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     encoding: bytes | None = None
@@ -260,7 +262,8 @@ def _rewrite_body(
     blocked: list[str] = []  # why texts that were wanted are not edited
     others: list[str] = []
     considered = False
-    for part in parts:
+    # HTML goes first: what opts out there is left alone in the text, too.
+    for part in sorted(parts, key=lambda part: part.content.type == "text/plain") if work.text else parts:
         reason = never_touch.part_reason(part)
         is_wanted = part.content.type == "text/html" and (work.opens or work.clicks)
         is_wanted = is_wanted or (part.content.type == "text/plain" and work.text)
@@ -313,6 +316,7 @@ def _rewrite_part(
     if part.content.type == "text/html":
         draft = _html_draft(part, known, plan, targets, mint, work)
         work.skipped.update(draft.skipped)
+        work.kept.update(draft.kept)
         if draft.reason is not None:
             work.block(draft.reason)
         spans, pixels = draft.spans, draft.pixels
@@ -323,7 +327,9 @@ def _rewrite_part(
         if reason is not None:
             work.block(reason)
             return
-        rules = LinkRules(plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, targets)
+        rules = LinkRules(
+            plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, targets, work.kept
+        )
         parameters = part.content.parameters
         flowed = parameters.get("format", "").lower() == "flowed"
         delsp = flowed and parameters.get("delsp", "").lower() == "yes"
@@ -359,7 +365,7 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
     def make(targets: frozenset[str]) -> HtmlDraft:
         codec, reason = editable(charset, decoded)
         if reason is not None:
-            return HtmlDraft.nothing(reason, {})
+            return HtmlDraft.nothing(reason)
         return draft_html(decoded, replace(html_plan, unsubscribe_targets=targets), host, codec=codec)
 
     return known.draft((charset, html_plan, host), targets, make)

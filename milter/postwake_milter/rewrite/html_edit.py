@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Final, Protocol
 
@@ -107,6 +107,8 @@ class HtmlDraft:
     destinations: tuple[str, ...]
     urls: frozenset[str]
     """All that links of the document lead to: of :attr:`HtmlPlan.unsubscribe_targets`, others change nothing."""
+    kept: dict[str, Skip]
+    """What links lead to that opt out, or say that they unsubscribe, and why: see :class:`.links.LinkRules`."""
     pixels: int
     skipped: dict[str, int]
     reason: str | None
@@ -117,9 +119,10 @@ class HtmlDraft:
     the one message of four thousand whose URL ends in ``--`` such a link stays as it is."""
 
     @classmethod
-    def nothing(cls, reason: str | None, skipped: dict[str, int], urls: frozenset[str] = frozenset()) -> HtmlDraft:
+    def nothing(cls, reason: str | None, clicks: _Clicks | None = None) -> HtmlDraft:
         """Return the draft of a document that is left as it is."""
-        return cls((), (), urls, 0, skipped, reason, (), {})
+        clicks = clicks or _Clicks()
+        return cls((), (), frozenset(clicks.urls), clicks.kept, 0, _counted(clicks.skipped), reason, (), {})
 
     def replacements(self, mint: Mint, first_link: int = 0) -> list[bytes]:
         """Return what takes the place of each span; links are numbered from *first_link*.
@@ -147,14 +150,15 @@ class HtmlDraft:
 class _Clicks:
     """The click edits of a document and what the judge must know of them."""
 
-    edits: list[Edit]
-    destinations: list[str]
-    urls: set[str]
-    fragile: dict[int, bytes]
+    edits: list[Edit] = field(default_factory=list)
+    destinations: list[str] = field(default_factory=list)
+    urls: set[str] = field(default_factory=set)
+    kept: dict[str, Skip] = field(default_factory=dict)
+    fragile: dict[int, bytes] = field(default_factory=dict)
     """Links that a URL ending in ``--`` must not go into, and their bytes: see :class:`HtmlDraft`."""
-    changes: list[LinkChange]
-    comments: list[CommentChange]
-    skipped: Counter[str]
+    changes: list[LinkChange] = field(default_factory=list)
+    comments: list[CommentChange] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, codec: str = "utf-8") -> HtmlResult:
@@ -173,21 +177,15 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, c
 def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = "utf-8") -> HtmlDraft:
     """Decide and verify what :func:`edit_html` does, for any mint whose URLs lead to *tracking_host*."""
     scan = scan_html(html)
-    clicks = (
-        _clicks(html, scan, plan, tracking_host, codec)
-        if plan.clicks
-        else _Clicks([], [], set(), {}, [], [], Counter())
-    )
+    clicks = _clicks(html, scan, plan, tracking_host, codec) if plan.clicks else _Clicks()
     pixels = wanted(plan.pixel_position) if plan.opens else ()
-    skipped = {str(reason): count for reason, count in clicks.skipped.items()}
-    urls = frozenset(clicks.urls)
     if not clicks.edits and not pixels:
-        return HtmlDraft.nothing(None, skipped, urls)
+        return HtmlDraft.nothing(None, clicks)
 
     ignored = html_end_tags(html, scan)
     judge = Judge(apply_edits(html, ignored), clicks.changes, clicks.comments)
     if not judge.can_judge:
-        return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped, urls)
+        return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, clicks)
     offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
     tags = {pixel: pixel_tag(_pixel_stand_in(pixel)) for pixel in pixels}
 
@@ -210,7 +208,7 @@ def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = 
         places = {}
         edits = verified(places) if clicks.edits else ()
         if edits is None:
-            return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, skipped, urls)
+            return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, clicks)
         for pixel in pixels:
             for at in offers[pixel]:
                 attempt = verified({**places, pixel: at})
@@ -222,7 +220,18 @@ def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = 
     what = {_link_stand_in(number): number for number in range(len(clicks.destinations))}
     what |= {tag: -1 - pixel for pixel, tag in tags.items()}
     fillings = tuple(what.get(edit.replacement) for edit in edits)
-    return HtmlDraft(spans, tuple(clicks.destinations), urls, len(places), skipped, reason, fillings, clicks.fragile)
+    return replace(
+        HtmlDraft.nothing(reason, clicks),
+        spans=spans,
+        destinations=tuple(clicks.destinations),
+        pixels=len(places),
+        _fillings=fillings,
+        _fragile=clicks.fragile,
+    )
+
+
+def _counted(skipped: Counter[str]) -> dict[str, int]:
+    return {str(reason): count for reason, count in skipped.items()}
 
 
 def _link_stand_in(number: int) -> bytes:
@@ -239,7 +248,7 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
     rules = LinkRules(
         plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, plan.unsubscribe_targets
     )
-    out = _Clicks([], [], set(), {}, [], [], Counter())
+    out = _Clicks()
     in_comments: dict[int, list[Edit]] = {}
     ordinal = -1
     for number, tag in enumerate(scan.tags):
@@ -253,24 +262,26 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
         value: bytes | None = None
         url: str | None = None
         if href is not None:
+            raw = html[href.value_start : href.value_end]
+            destination = _destination(raw, rules, codec, out.urls)
+            reason = destination if isinstance(destination, Skip) else None
             if refused:
-                out.skipped[Skip.OPT_OUT] += 1
+                reason = Skip.OPT_OUT
+            elif reason is None and tag.name == b"a":
+                rel = next((html[a.value_start : a.value_end] for a in found if a.name == b"rel"), b"")
+                content = html[tag.end : _content_end(scan.tags, number)]
+                reason = anchor_skip(content, rel, rules, tracking_host, codec)
+            if reason is not None:
+                out.skipped[reason] += 1
+                if reason in (Skip.OPT_OUT, Skip.UNSUBSCRIBE) and not isinstance(destination, Skip):
+                    out.kept[destination] = reason
             else:
-                raw = html[href.value_start : href.value_end]
-                destination = _destination(raw, rules, codec, out.urls)
-                if not isinstance(destination, Skip) and tag.name == b"a":
-                    rel = next((html[a.value_start : a.value_end] for a in found if a.name == b"rel"), b"")
-                    content = html[tag.end : _content_end(scan.tags, number)]
-                    destination = anchor_skip(content, rel, rules, tracking_host, codec) or destination
-                if isinstance(destination, Skip):
-                    out.skipped[destination] += 1
-                else:
-                    stand_in = _link_stand_in(len(out.destinations))
-                    value, url = raw, stand_in.decode()
-                    if tag.comment >= 0 and html.startswith(b">", href.value_end):
-                        out.fragile[len(out.destinations)] = raw
-                    out.destinations.append(destination)
-                    edits.append(Edit(href.value_start, href.value_end, stand_in))
+                stand_in = _link_stand_in(len(out.destinations))
+                value, url = raw, stand_in.decode()
+                if tag.comment >= 0 and html.startswith(b">", href.value_end):
+                    out.fragile[len(out.destinations)] = raw
+                out.destinations.append(destination)
+                edits.append(Edit(href.value_start, href.value_end, stand_in))
         if not edits:
             continue
         out.edits += edits

@@ -33,7 +33,7 @@ import enum
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -79,7 +79,8 @@ class LinkRules:
 
     *own_hosts*: our tracking hosts, in lower case, with ``:port`` where the port is not the scheme's own.
     *excluded_hosts*: host patterns, ``*`` matching any characters (``*.example.com``: the subdomains).
-    *unsubscribe_targets*: the URLs of List-Unsubscribe.
+    *unsubscribe_targets*: the URLs of List-Unsubscribe. *kept*: URLs that the HTML part leaves alone, and why, so that
+    the text part does, which has no attributes to say so.
     """
 
     own_hosts: frozenset[str] = frozenset()
@@ -87,6 +88,7 @@ class LinkRules:
     skip_visible_url: bool = True
     skip_unsubscribe: bool = True
     unsubscribe_targets: frozenset[str] = frozenset()
+    kept: Mapping[str, Skip] = field(default_factory=dict)
 
 
 OPT_OUTS: Final[Mapping[bytes, frozenset[bytes] | None]] = {
@@ -223,6 +225,8 @@ def rules_skip(url: str, rules: LinkRules) -> Skip | None:
     host, port = _host_and_port(url)
     if host in rules.own_hosts or (port and f"{host}:{port}" in rules.own_hosts):
         return Skip.OWN_HOST
+    if url in rules.kept:
+        return rules.kept[url]
     if rules.excluded_hosts and _host_pattern(rules.excluded_hosts).match(host):
         return Skip.EXCLUDED
     if is_tracking_link(host, url[url.index("//") + 2 :]):

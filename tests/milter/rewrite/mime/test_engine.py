@@ -292,10 +292,28 @@ def test_text_clicks(plan: Plan, mint: Mint) -> None:
 
     assert len(rewrite_message(raw, plan, mint, stamp=None)[1].links) == 1
     result = rewrite_message(raw, replace(plan, text_clicks=True), mint, stamp=None)[1]
-    assert [link.url for link in result.links] == ["https://example.com/x", "https://example.com/?a=1&b=2"]
+    assert [link.url for link in result.links] == ["https://example.com/?a=1&b=2", "https://example.com/x"]
     only_text = raw.replace(b"Subject: s", b"Subject: s\nX-PM-TrackLinks: TextOnly\nX-Track-Opens: no")
     result = rewrite_message(only_text, plan, mint, stamp=None)[1]
     assert [link.url for link in result.links] == ["https://example.com/x"]
+
+
+@pytest.mark.parametrize(
+    ("anchor", "reason"),
+    [
+        pytest.param(b'<a data-pm-no-track href="https://example.com/x">x</a>', "opt-out", id="opt-out"),
+        pytest.param(b'<a href=" https://example.com/x">Abmelden</a>', "unsubscribe", id="unsubscribe"),
+        pytest.param(b'<a href="https://example.com/x">https://example.org/</a>', None, id="visible-url"),
+    ],
+)
+def test_the_text_leaves_alone_what_the_html_does(anchor: bytes, reason: str | None, plan: Plan, mint: Mint) -> None:
+    """An address that opts out in the HTML part does so in the text part, which has no attributes to say so."""
+    html = HTML_PART.replace(b"</p>", b" " + anchor + b"</p>")
+    raw = _multipart(b"alternative", PLAIN_PART, html)
+    after, result = rewrite_message(raw, replace(plan, text_clicks=True), mint, stamp=None)
+
+    assert (PLAIN_PART in after) == (reason is not None)
+    assert result.links_skipped == ({reason: 2} if reason else {"visible-url": 1})
 
 
 def test_format_flowed_with_delsp(plan: Plan, mint: Mint) -> None:
