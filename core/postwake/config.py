@@ -76,7 +76,7 @@ class Tracking(_Section):
     )
     list_unsubscribe: Literal["off", "add", "wrap"] = Field(
         default="off",
-        description="off; add: one-click List-Unsubscribe (RFC 8058) where there is none; wrap: also put ours before an existing one.",
+        description="off; add: one-click List-Unsubscribe (RFC 8058) where there is none; wrap: also put ours in place of a sender's own that takes one click.",
     )
     sender_domains: list[Domain] = Field(
         default_factory=list,
@@ -224,7 +224,8 @@ class PixelServer(_Section):
         None, description="File of rules on user agents, tried before the shipped ones, in the form of agents.toml."
     )
     notify_sender_unsubscribe: bool = Field(
-        False, description="Also call the sender's own List-Unsubscribe https target on unsubscribing."
+        True,
+        description='Pass an unsubscription on to the sender\'s own one-click target, where list_unsubscribe = "wrap" took its place.',
     )
 
 

@@ -52,10 +52,12 @@ def list_unsubscribe(
 ) -> ListUnsubscribe:
     """Return the List-Unsubscribe field to write, or why the message's own stays.
 
-    ``add`` gives the message a one-click address where it has no web address of its own; ``wrap`` puts ours in front
-    of its own, which the token keeps. A mailto stays in the field either way. Skips: ``has-own`` (add, and there is a
-    web address), ``own-host`` (it is ours already), ``malformed`` (the field says something else), ``too-long``,
-    ``not-https`` (our tracking host is not: RFC 8058 section 3.1 wants an HTTPS address).
+    ``add`` gives the message a one-click address where it has no web address of its own; ``wrap`` puts ours in place of
+    its own, which the token keeps, if it takes one click, so that an unsubscription can be passed on to it. A mailto
+    stays in the field either way. Skips: ``has-own`` (add, and there is a web address), ``not-one-click`` (wrap, and it
+    is not https, or no List-Unsubscribe-Post says that it may be POSTed to), ``own-host`` (it is ours already),
+    ``malformed`` (the field says something else), ``too-long``, ``not-https`` (our tracking host is not: RFC 8058
+    section 3.1 wants an HTTPS address).
     """
     present = values(fields, b"list-unsubscribe")
     found = targets(fields)
@@ -68,7 +70,9 @@ def list_unsubscribe(
     if web and how == "add":
         return ListUnsubscribe(None, "has-own")
     # Of several, the one a mail client would use for one click: the first that is https.
-    original = next((target for target in web if target.lower().startswith("https:")), web[0] if web else None)
+    original = next((target for target in web if target.lower().startswith("https:")), None)
+    if web and (original is None or not _takes_one_click(fields)):
+        return ListUnsubscribe(None, "not-one-click")
     if original is not None and (url_skip(original) is not None or not original.isascii()):
         return ListUnsubscribe(None, "malformed")
     url = mint.unsubscribe_url(original)
@@ -77,3 +81,8 @@ def list_unsubscribe(
     if len(url) > MAX_FIELD_URL or any(len(mail) > MAX_FIELD_URL for mail in mails):
         return ListUnsubscribe(None, "too-long")
     return ListUnsubscribe(b",\n ".join(b"<" + target.encode("ascii") + b">" for target in (url, *mails)))
+
+
+def _takes_one_click(fields: Sequence[RawField]) -> bool:
+    found = values(fields, b"list-unsubscribe-post")
+    return any("".join(unfold(value).split()).lower() == ONE_CLICK.decode().lower() for value in found)

@@ -12,6 +12,7 @@ class _Mint:
         return "https://t.example/u/" + ("-" if original is None else original.replace("://", "."))
 
 
+POST = (b"list-unsubscribe-post", b" List-Unsubscribe=One-Click")
 OWN = frozenset({"t.example"})
 TABLE = [
     pytest.param("add", None, b"<https://t.example/u/->", id="add-to-nothing"),
@@ -37,10 +38,27 @@ TABLE = [
 @pytest.mark.parametrize(("how", "value", "expected"), TABLE)
 def test_list_unsubscribe(how: str, value: bytes | None, expected: bytes | str) -> None:
     """RFC 2369 lists read right, RFC 8058's address goes first, and mailto stays."""
-    fields = [] if value is None else [(b"List-Unsubscribe", value)]
+    fields = [] if value is None else [(b"List-Unsubscribe", value), POST]
     result = list_unsubscribe(fields, "wrap" if how == "wrap" else "add", OWN, _Mint())
 
     assert (result.value if isinstance(expected, bytes) else result.skipped) == expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param([(b"List-Unsubscribe", b" <https://e.com/u>")], id="a-page-to-look-at"),
+        pytest.param([(b"List-Unsubscribe", b" <http://e.com/u>"), POST], id="not-https"),
+        pytest.param(
+            [(b"List-Unsubscribe", b" <https://e.com/u>"), (b"List-Unsubscribe-Post", b" yes")], id="some-other-post"
+        ),
+    ],
+)
+def test_what_takes_no_click_is_not_taken_over(fields: list[tuple[bytes, bytes]]) -> None:
+    """An address that nothing can be POSTed to stays: an unsubscription from ours could not be passed on to it."""
+    result = list_unsubscribe(fields, "wrap", OWN, _Mint())
+
+    assert (result.value, result.skipped) == (None, "not-one-click")
 
 
 def test_one_click_needs_https() -> None:
@@ -50,7 +68,7 @@ def test_one_click_needs_https() -> None:
         def unsubscribe_url(self, original: str | None) -> str:
             return super().unsubscribe_url(original).replace("https:", "http:")
 
-    result = list_unsubscribe([(b"List-Unsubscribe", b" <https://e.com/u>")], "wrap", OWN, Mint())
+    result = list_unsubscribe([(b"List-Unsubscribe", b" <https://e.com/u>"), POST], "wrap", OWN, Mint())
 
     assert (result.value, result.skipped) == (None, "not-https")
 
