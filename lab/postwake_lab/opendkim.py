@@ -14,8 +14,13 @@ SELECTOR = "lab"
 class OpenDkim:
     """One opendkim that signs mail of *domain* with RSA; ``start`` and ``stop``, or a ``with`` block."""
 
-    def __init__(self, directory: Path, socket: Path, domain: str = "example.com", *, bits: int = 2048) -> None:
-        """Make key and configuration under *directory*; nothing runs yet. *socket*: where Postfix finds it."""
+    def __init__(
+        self, directory: Path, socket: Path, domain: str = "example.com", *, bits: int = 2048, settings: str = ""
+    ) -> None:
+        """Make key and configuration under *directory*; nothing runs yet. *socket*: where Postfix finds it.
+
+        *settings*: further lines of opendkim.conf.
+        """
         self.socket = socket
         self.domain = domain
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,6 +36,7 @@ class OpenDkim:
         self.config.write_text(
             f"Mode s\nDomain {domain}\nSelector {SELECTOR}\nKeyFile {self.key_file}\nSocket local:{socket}\n"
             "RequireSafeKeys no\nUMask 007\nCanonicalization relaxed/simple\nSyslog no\nInternalHosts 127.0.0.1\n"
+            f"{settings}\n"
         )
         socket.parent.mkdir(parents=True, exist_ok=True)
         shutil.chown(socket.parent, group="postfix")

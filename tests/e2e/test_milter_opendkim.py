@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import email
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +22,9 @@ SIGNER = "{ unix:opendkim/opendkim.sock, default_action=tempfail }"
 def make_signing_world(make_world: Callable[..., World], request: pytest.FixtureRequest) -> Callable[..., Any]:
     """A world whose milters are ours and OpenDKIM's, in the order given."""
 
-    def make(order: str) -> tuple[World, OpenDkim]:
+    def make(order: str, **options: Any) -> tuple[World, OpenDkim]:
         world = make_world("milter", "logparse", main={"smtpd_milters": order, "non_smtpd_milters": order})
-        signer = OpenDkim(world.directory / "dkim", world.postfix.queue / "opendkim" / "opendkim.sock")
+        signer = OpenDkim(world.directory / "dkim", world.postfix.queue / "opendkim" / "opendkim.sock", **options)
         signer.start()
         request.addfinalizer(signer.stop)
         return world, signer
@@ -56,6 +59,21 @@ def test_signed_after_us(make_signing_world: Callable[..., Any], send: Any, ask:
     assert verifies(delivered.message, signer)
     assert not verifies(delivered.message.replace(b"Autumn", b"Winter"), signer)
     assert ask(world, "SELECT tracked FROM messages") == [(1,)]
+
+
+def test_one_click_unsubscribing_is_signed(make_signing_world: Callable[..., Any], send: Any) -> None:
+    """With the line of opendkim.conf in contrib/postfix, both fields of RFC 8058 are signed, as its section 4 wants."""
+    recipe = (Path(__file__).parents[2] / "contrib" / "postfix" / "main.cf.opendkim").read_text()
+    [line] = re.findall(r"opendkim\.conf:  (SignHeaders .*)", recipe)
+    world, _ = make_signing_world(f"{MILTER}, {SIGNER}", settings=line)
+    fields = b"List-Unsubscribe: <https://e.com/u>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nSubject:"
+    send(world, (mails.receipt(1, "ada@accept.test").replace(b"Subject:", fields, 1), ["ada@accept.test"]))
+    world.services.settle("SELECT count(*) FROM deliveries WHERE state = 'sent'", 1)
+
+    signed = email.message_from_bytes(world.delivered()[0].message)["dkim-signature"]
+    match = re.search(r"\bh=([^;]*)", signed)
+    assert match is not None
+    assert {"list-unsubscribe", "list-unsubscribe-post"} <= set(re.sub(r"\s", "", match[1]).lower().split(":"))
 
 
 def test_signed_before_us(make_signing_world: Callable[..., Any], send: Any, ask: Any) -> None:
