@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parseaddr
 
+from postwake.domain_names import spellings
 from postwake.events import Direction
 from postwake.networks import Networks
 
@@ -45,10 +46,12 @@ def tracked_domain(sender: str, header_from: str, configured: Iterable[str]) -> 
     """Return the configured domain that a message counts under, or None.
 
     *sender* is the envelope sender without brackets, *header_from* the From field's text. The envelope goes first;
-    a bounce-handling service's envelope domain need not be the one people see, so the From field may say it too.
+    a bounce-handling service's envelope domain need not be the one people see, so the From field may say it too. An
+    international domain may be written in ASCII here and in its own letters there.
     """
     domains = frozenset(configured)
-    domain = domain_of(sender)
-    if domain not in domains:
-        domain = domain_of(parseaddr(header_from)[1])
-    return domain if domain in domains else None
+    for address in (sender, parseaddr(header_from)[1]):
+        for domain in spellings(domain_of(address)):
+            if domain in domains:
+                return domain
+    return None

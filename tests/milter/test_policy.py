@@ -45,6 +45,15 @@ def test_domain_of(address: str, domain: str) -> None:
     assert domain_of(address) == domain
 
 
+@pytest.mark.parametrize("configured", ["grün.example", "xn--grn-ioa.example"])
+@pytest.mark.parametrize("sender", ["ada@GRÜN.example", "ada@xn--grn-ioa.example"])
+def test_tracked_international_domain(sender: str, configured: str) -> None:
+    """A domain is the same in ASCII and in its own letters; it counts under the name that the configuration has."""
+    assert tracked_domain(sender, "", [configured]) == configured
+    assert tracked_domain("a@other.test", f"Ada <{sender}>", [configured]) == configured
+    assert tracked_domain("ada@xn--.example", "", [configured]) is None
+
+
 @pytest.mark.parametrize(
     ("sender", "header_from", "domain"),
     [
