@@ -155,10 +155,21 @@ def explain(config_path: Path, what: str, as_json: bool) -> None:
         click.echo(f"{row['queue_id'] or '?'}  {printable(row['sender'])}  {printable(row['subject'] or '')}")
         click.echo(f"  {row['sentence']}")
         for reason, n in row["links_skipped"].items():
-            click.echo(f"  {n} link{'s' if n > 1 else ''} left alone: {reason}")
+            click.echo(f"  {_left_alone(reason, n)}")
     if not found:
         click.echo(f"postwake: {printable(what)}: no such message", err=True)
         sys.exit(1)
+
+
+def _left_alone(reason: str, n: int) -> str:
+    from postwake_milter.rewrite.reasons import UNTRACKED_REASONS
+
+    if reason.startswith("part-"):
+        name = reason.removeprefix("part-")
+        return f"{n} part{'s' if n > 1 else ''} not as was meant ({name}): {UNTRACKED_REASONS.get(name, '')}".rstrip()
+    if reason.startswith("list-unsubscribe-"):
+        return f"List-Unsubscribe left alone: {reason.removeprefix('list-unsubscribe-')}"
+    return f"{n} link{'s' if n > 1 else ''} left alone: {reason}"
 
 
 _UNSEEN = "Not tracked: the milter never saw it. Is it in smtpd_milters and non_smtpd_milters, and was it running?"

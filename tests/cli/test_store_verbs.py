@@ -66,7 +66,7 @@ def store(run: Run, tmp_path: Path) -> Path:
         Accepted(
             tracking_id=TRACKED, queue_id="4F2A81B3C5", message_id="1@example.com", sender="news@example.com",
             recipients=("ada@example.org",), subject="Offers \x1b[31m", tag="autumn", tracked=True, pixels=1, links=2,
-            links_skipped={"unsubscribe": 1}, **common,
+            links_skipped={"unsubscribe": 1, "list-unsubscribe-has-own": 1, "part-pixel-not-verifiable": 1}, **common,
         ),
         10,
     )  # fmt: skip
@@ -131,7 +131,10 @@ def test_message_that_is_not_there(run: Run) -> None:
 @pytest.mark.usefixtures("store")
 def test_explain_says_why(run: Run) -> None:
     """A tracked message says what was put in and what was left alone; an untracked one names its reason."""
-    assert "1 link left alone: unsubscribe" in run("explain", "4F2A81B3C5").stdout
+    told = run("explain", "4F2A81B3C5").stdout
+    assert "1 link left alone: unsubscribe" in told
+    assert "List-Unsubscribe left alone: has-own" in told
+    assert "1 part not as was meant (pixel-not-verifiable): No place for the pixel proved" in told
     assert "Not tracked (signed)" in run("explain", "bo@example.org").stdout
 
 

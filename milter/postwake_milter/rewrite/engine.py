@@ -96,6 +96,8 @@ class Rewritten:
     opens: int
     """Pixels placed."""
     links_skipped: dict[str, int]
+    """What was left alone: links and List-Unsubscribe by reason, and of a tracked message ``part-…``: the texts that
+    were to be edited and are not, or not as was meant."""
     parts_rewritten: int
     part_reasons: dict[str, int]
     """Why parts were left as they came, or in part so: reason to count."""
@@ -121,13 +123,13 @@ class _Work:
     reasons: Counter[str] = field(default_factory=Counter)
     encoding: bytes | None = None
     """The message's own new Content-Transfer-Encoding."""
-    why: str | None = None
-    """What stood in the way of the first text that was to be edited."""
+    blocked: Counter[str] = field(default_factory=Counter)
+    """Why texts that were to be edited are not, or not as was meant, in the order in which it came up."""
 
     def block(self, reason: str) -> None:
         """Count *reason* why a text that was to be edited is not, or not as was meant."""
         self.reasons[reason] += 1
-        self.why = self.why or reason
+        self.blocked[reason] += 1
 
 
 _NO_MEMORY = Memory(0)
@@ -165,7 +167,9 @@ def rewrite(
     if reason == "inline-pgp":
         return _untouched(reason, control, ())
     if new_body is None:
-        work = _Work(work.opens, work.clicks, work.text, skipped=work.skipped, reasons=work.reasons, why=work.why)
+        work = _Work(
+            work.opens, work.clicks, work.text, skipped=work.skipped, reasons=work.reasons, blocked=work.blocked
+        )
     changes = list(_removals(control))
     if work.encoding is not None:
         changes += _encoding_change(fields, work.encoding)
@@ -178,11 +182,15 @@ def rewrite(
         elif fields_written.skipped is not None:
             work.skipped[f"list-unsubscribe-{fields_written.skipped}"] += 1
     tracked = bool(work.pixels or work.links or unsubscribed)
-    if tracked and reason is not None:
-        work.reasons[reason] += 1
+    why = reason or next(iter(work.blocked), "nothing-to-track")
+    if tracked:
+        if reason is not None:
+            work.block(reason)
+        # What is missing of a tracked message is told beside its links.
+        work.skipped.update({f"part-{name}": count for name, count in work.blocked.items()})
     return Rewritten(
         tracked,
-        None if tracked else reason or work.why or "nothing-to-track",
+        None if tracked else why,
         new_body,
         tuple(changes),
         tuple(work.links),

@@ -316,6 +316,17 @@ def test_the_text_leaves_alone_what_the_html_does(anchor: bytes, reason: str | N
     assert result.links_skipped == ({reason: 2} if reason else {"visible-url": 1})
 
 
+def test_what_is_missing_of_a_tracked_message_is_told(plan: Plan, mint: Mint) -> None:
+    """Beside the links left alone stands why a text was not edited, or has no pixel, though the message is tracked."""
+    frames = b"<html><frameset><frame src=x></frameset></html><a href=https://example.com/>x</a>"
+    raw = _multipart(b"mixed", HTML_PART, HTML_PART.replace(b"<p>", b"<p>\xe4"))
+    assert rewrite_message(raw, plan, mint, stamp=None)[1].links_skipped == {"part-charset-mismatch": 1}
+    result = rewrite_message(_html(body=frames), plan, mint, stamp=None)[1]
+    assert (result.tracked, result.opens, result.links_skipped) == (True, 0, {"part-pixel-not-verifiable": 1})
+    untracked = rewrite_message(_html(body=b"\xe4" + HTML), plan, mint, stamp=None)[1]
+    assert (untracked.untracked_reason, untracked.links_skipped) == ("charset-mismatch", {})
+
+
 def test_format_flowed_with_delsp(plan: Plan, mint: Mint) -> None:
     """A URL that a DelSp line break cuts in two is left alone."""
     raw = _mail(b"Content-Type: text/plain; format=flowed; delsp=yes", body=b"https://example.com/long \nrest\n")
