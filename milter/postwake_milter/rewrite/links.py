@@ -110,7 +110,8 @@ The values (in lower case) that mean it; None where the attribute's presence doe
 _C0_AND_SPACE: Final = "".join(map(chr, range(0x21)))
 _TAB_AND_NEWLINES: Final = str.maketrans("", "", "\t\n\r")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]")
-_C1: Final = re.compile(r"[\x80-\x9f]")
+_DISPUTED: Final = re.compile(r"[\x80-\x9f\ue000-\uf8ff]")
+"""C1 controls and characters for private use: what Python makes of bytes that browsers read as something else."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):")
 _HTTP: Final = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
 _ODD_SLASHES: Final = re.compile(r"\A(https?:)(?!//[^/\\])[/\\]{2,}+", re.IGNORECASE)
@@ -158,8 +159,8 @@ def decode_href(raw: bytes, codec: str) -> str | None:
 
     In a document that is not UTF-8, a browser encodes what is outside ASCII in a query, whether written as bytes or as
     references, in the document's charset, and everywhere else in UTF-8. Which a mail program does, once it has
-    converted the document, nobody knows: None. So it is with bytes from 0x80 to 0x9F in ISO-8859: letters and quotes
-    to browsers, which read windows-1252, controls to others.
+    converted the document, nobody knows: None. So it is with bytes from 0x80 to 0x9F in ISO-8859, which are letters and
+    quotes to browsers, as they read windows-1252, and controls to others; and with the edges of East Asian charsets.
     """
     try:
         text = decode_attribute(raw.decode("ascii" if raw.isascii() else codec))
@@ -167,7 +168,7 @@ def decode_href(raw: bytes, codec: str) -> str | None:
         return None
     if codec == "utf-8" or text.isascii():
         return text
-    return text if text.partition("#")[0].partition("?")[2].isascii() and not _C1.search(text) else None
+    return text if text.partition("#")[0].partition("?")[2].isascii() and not _DISPUTED.search(text) else None
 
 
 def clean_url(text: str) -> str:
