@@ -83,6 +83,10 @@ def watchdog_s() -> float | None:
     return int(allowed_us) / 2e6
 
 
+SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+"""What a daemon answers to."""
+
+
 class Signals:
     """The signals of one daemon, turned into calls on the main thread."""
 
@@ -95,7 +99,7 @@ class Signals:
         self._reader, self._writer = socket.socketpair()
         self._reader.settimeout(1.0)
         self._writer.setblocking(False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, self._caught)
 
     def wait(self, is_alive: Callable[[], bool] = lambda: True) -> None:

@@ -34,7 +34,7 @@ from pathlib import Path
 from postwake.config import Config
 from postwake.errors import CannotCreateError, ConfigError, UnavailableError
 from postwake.metrics import new_registry, serve
-from postwake.service import Signals, notify
+from postwake.service import SIGNALS, Signals, notify
 from postwake.settings import load_settings
 from postwake.store.connection import open_reader
 from postwake.store.spool_metrics import SpoolCollector
@@ -94,6 +94,7 @@ class _Supervisor:
     def start(self, number: int) -> None:
         """Fork worker *number*."""
         parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the worker's until it has handlers of its own
         process = os.fork()
         if process == 0:
             status = 1
@@ -107,6 +108,7 @@ class _Supervisor:
             finally:
                 sys.stderr.flush()
                 os._exit(status)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._workers[process] = (number, time.monotonic())
 
     def tend(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable
 
 from postwake.config import Config
 from postwake.errors import ConfigError
-from postwake.service import Signals
+from postwake.service import SIGNALS, Signals
 from postwake.store.recorder import Recorder
 from postwake_milter.adapter import Application, serve, stop
 from postwake_milter.handle import Envelope, Handled, Handler
@@ -38,8 +39,21 @@ Load = Callable[[], tuple[Config, Handler]]
 def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> None:
     """Serve until told to stop, or until the process *parent* is gone.
 
-    *load* reads configuration and keys, and is called again on SIGHUP.
+    *load* reads configuration and keys, and is called again on SIGHUP. Signals may be blocked when this is called.
     """
+
+    def reload() -> None:
+        try:
+            application.handler = load()[1]
+        except ConfigError as error:  # the parent has checked it; it changed in between
+            log.error("pid=%d reload=refused error=%s", os.getpid(), error)
+        else:
+            log.info("pid=%d state=reloaded", os.getpid())
+
+    # First of all: until then a signal would kill us or, with the handlers that a fork inherits, be lost, and the
+    # parent would wait for us for ever.
+    signals = Signals(reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     # After the last edit libmilter's thread waits for the interpreter once more before its verdict leaves; Python's
     # 5 ms a turn would leave that gap open (see adapter.Session.eom).
     sys.setswitchinterval(0.0005)
@@ -56,16 +70,6 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
             return pool.process(current, envelope, current.config.milter.rewrite_timeout_s)
 
     application = Application(handler, process, stats)
-
-    def reload() -> None:
-        try:
-            application.handler = load()[1]
-        except ConfigError as error:  # the parent has checked it; it changed in between
-            log.error("pid=%d reload=refused error=%s", os.getpid(), error)
-        else:
-            log.info("pid=%d state=reloaded", os.getpid())
-
-    signals = Signals(reload)
     libmilter = threading.Thread(target=serve, args=(listener, application), name="libmilter", daemon=True)
     libmilter.start()
 

@@ -122,6 +122,29 @@ def test_stop_drains(make_daemon: Callable[..., Any]) -> None:
     assert "Traceback" not in daemon.log.read_text()
 
 
+def test_told_to_stop_while_it_starts(make_daemon: Callable[..., Any]) -> None:
+    """A worker that is told to stop before it serves does so: the signal is not lost, for its parent waits for it."""
+    daemon = make_daemon(started=False)
+    script = """
+import os, signal, socket, sys
+from pathlib import Path
+from postwake_milter.daemon import _load
+from postwake_milter.shared_stats import SharedStats
+from postwake_milter.worker import run_worker
+
+def load():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return _load(Path(sys.argv[1]))
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[2])
+listener.listen()
+run_worker(listener.fileno(), load, SharedStats(1).worker(0), os.getppid())
+"""
+    command = [sys.executable, "-c", script, str(daemon.config), str(daemon.socket)]
+    assert subprocess.run(command, check=False, timeout=30).returncode == 0
+
+
 def test_the_supervisor_dies(make_daemon: Callable[..., Any]) -> None:
     """Workers do not outlive a supervisor that was killed: its successor's are the only ones."""
     daemon = make_daemon(workers=2)
