@@ -87,7 +87,8 @@ class Handler:
     def handle(self, envelope: Envelope) -> Handled:
         """Decide, rewrite, and say what to record. Raises nothing for any message; what it raises is a bug."""
         direction = self.direction(envelope.origin)
-        header_from = decode_text(_first(envelope.fields, b"from"))
+        # Encoded words stay: a display name may hold an address, which is none there (RFC 2047 section 6.2).
+        header_from = unfold(_first(envelope.fields, b"from")).encode("latin-1").decode("utf-8", "replace")
         domain = tracked_domain(envelope.sender, header_from, self._domains)
         reason = self._declined(envelope, direction, domain)
         if reason is not None:

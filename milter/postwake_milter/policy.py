@@ -45,9 +45,9 @@ def domain_of(address: str) -> str:
 def tracked_domain(sender: str, header_from: str, configured: Iterable[str]) -> str | None:
     """Return the configured domain that a message counts under, or None.
 
-    *sender* is the envelope sender without brackets, *header_from* the From field's text. The envelope goes first;
-    a bounce-handling service's envelope domain need not be the one people see, so the From field may say it too. An
-    international domain may be written in ASCII here and in its own letters there.
+    *sender* is the envelope sender without brackets, *header_from* the From field, its encoded words as they are. The
+    envelope goes first; a bounce-handling service's envelope domain need not be the one people see, so the From field
+    may say it too. An international domain may be written in ASCII here and in its own letters there.
     """
     domains = frozenset(configured)
     for address in (sender, parseaddr(header_from)[1]):

@@ -55,6 +55,11 @@ def test_tracked(make_handler: Callable[..., Handler], make_envelope: Make) -> N
         pytest.param(
             {"sender": "a@other.test", "header_from": b" a@other.test"}, "sender-not-configured", id="other-domain"
         ),
+        pytest.param(
+            {"sender": "a@other.test", "header_from": b" =?utf-8?q?a=40example.com=2C?= <a@other.test>"},
+            "sender-not-configured",
+            id="encoded-address-of-ours-for-a-name",
+        ),
         pytest.param({"body_skipped": "body-not-offered"}, "body-not-offered", id="body-not-offered"),
         pytest.param({"body": b"<html>\r\n", "origin": OUTSIDE}, "inbound", id="inbound-before-anything-else"),
     ],
@@ -108,6 +113,11 @@ def test_several_tags(make_handler: Callable[..., Handler], make_envelope: Make)
             {"sender": "bounce@esp.test", "header_from": b" =?utf-8?b?U2hvcA==?= <a@EXAMPLE.com>"},
             "example.com",
             id="encoded-display-name",
+        ),
+        pytest.param(
+            {"sender": "bounce@esp.test", "header_from": b" =?utf-8?q?info=40shop.test?=\r\n <a@example.com>"},
+            "example.com",
+            id="encoded-address-for-a-name",
         ),
     ],
 )
