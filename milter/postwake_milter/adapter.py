@@ -9,7 +9,8 @@ The rules it keeps, each learnt the hard way:
   unchanged; after, the client is told to try again (451).
 - HELO and unknown commands are declined in the negotiation, so that the MTA never sends them: a non-UTF-8 HELO makes
   pymilter's C wrapper answer 451 for ever. Header values and addresses are taken as bytes. The exception policy
-  CONTINUE covers only what fails before Python is reached (a non-UTF-8 header name: that field is skipped).
+  CONTINUE covers only what fails before Python is reached (a non-UTF-8 header name: that field is skipped; a
+  non-UTF-8 client name: the client stays unknown).
 - Only body pieces (which may be answered with "skip the rest") and the end of a message are answered: where the MTA
   agreed to no reply, a callback must return NOREPLY, or libmilter writes a complaint to syslog each time.
 - One connection carries many messages: all state of a message begins at MAIL FROM.
@@ -75,7 +76,8 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
     def __init__(self, application: Application) -> None:
         self._application = application
         self._client_name = ""
-        self._client_ip = ""
+        # From outside, for all we know: of a client whose name is not UTF-8 we are not told (see above).
+        self._client_ip = "unknown"
         self._begin(b"")
 
     def _begin(self, sender: bytes) -> None:

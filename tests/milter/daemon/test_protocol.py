@@ -311,6 +311,16 @@ def test_addresses(daemon: Any, data: bytes, client: str) -> None:
     assert daemon.rows("SELECT client FROM message WHERE queue_id = '4Qaddr' ORDER BY id DESC LIMIT 1") == [(client,)]
 
 
+def test_a_client_name_that_is_not_utf8(daemon: Any) -> None:
+    """A client whose name cannot be read is a stranger: its mail is inbound, unless it authenticated."""
+    client = daemon.client()
+    client.connect(address=b"203.0.113.9", name=b"caf\xe9.test")
+
+    assert client.message(RECEIPT, b"4Qstranger") == [(b"a", b"")]
+    assert daemon.rows("SELECT untracked_reason FROM message WHERE queue_id = '4Qstranger'") == [("inbound",)]
+    assert [letter for letter, _ in client.message(RECEIPT, b"4Qlogin", login=b"ada")] == [b"h", b"b", b"a"]
+
+
 def test_smtputf8_addresses(daemon: Any) -> None:
     """Internationalised addresses are stored as they are."""
     client = daemon.client()
