@@ -50,8 +50,9 @@ def tracked_domain(sender: str, header_from: str, configured: Iterable[str]) -> 
     may say it too. An international domain may be written in ASCII here and in its own letters there.
     """
     domains = frozenset(configured)
-    for address in (sender, parseaddr(header_from)[1]):
-        for domain in spellings(domain_of(address)):
-            if domain in domains:
-                return domain
-    return None
+    return _among(domains, sender) or _among(domains, parseaddr(header_from)[1])
+
+
+def _among(domains: frozenset[str], address: str) -> str | None:
+    """Return the domain of *address* as *domains* has it."""
+    return next((domain for domain in spellings(domain_of(address)) if domain in domains), None)
