@@ -41,6 +41,8 @@ class Attempts:
         if entry.local and not message.deliveries and message.message_id and not message.tracked:
             message = hops.join_what_a_pipe_took(message, record)
         delivery = message.deliveries.get(record.key) or self._delivery(entry, message, record)
+        if record.original_recipient and not delivery.idx:
+            self._note_asked(delivery, record.original_recipient)
         kind = _KIND[record.kind]
         if record.to_pipe and kind is EventType.SENT and message.message_id:
             delivery = hops.join_what_a_pipe_submitted(message, delivery)
@@ -110,9 +112,16 @@ class Attempts:
             delivery.original_recipient = original
         if asked is not None:
             delivery.idx = asked.idx
-        elif delivery.original_recipient and message.asked_for:
-            delivery.idx = message.asked_for.get(delivery.original_recipient.lower(), 0)
+        elif message.asked_for:
+            delivery.idx = message.asked_for.get((delivery.original_recipient or recipient).lower(), 0)
         return delivery
+
+    def _note_asked(self, delivery: DeliveryRow, original: str) -> None:
+        """Note whose recipient *delivery* is that only a later hop, which knows of no alias, had named so far."""
+        idx = delivery.message.asked_for.get(original.lower(), 0)
+        if idx and delivery.original_recipient is None:
+            delivery.original_recipient, delivery.idx = original, idx
+            self._messages.bulk.touch(delivery)
 
     def _rename(self, delivery: DeliveryRow, record: Tried) -> None:
         message = delivery.message
