@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from postwake.events import Direction, EventType, State
+from postwake.store.accepted import UNNAMED
 from postwake.store.bulk import DeliveryRow, MessageRow
 from postwake.store.counting import count_event
 from postwake_logparse.hops import Hops
@@ -135,8 +136,7 @@ class Endings:
             if len(waiting) == len(extra) == 1:
                 self._replace(delivery, extra[0])
                 return
-            detail = json.dumps({"note": "no line of the log named this recipient"})
-            bulk.new_event(at_us, EventType.HANDED_OVER, message.id, delivery.id, detail=detail)
+            bulk.new_event(at_us, EventType.HANDED_OVER, message.id, delivery.id, detail=UNNAMED)
             bulk.set_state(delivery, State.HANDED_OVER)
 
     def _replace(self, asked: DeliveryRow, found: DeliveryRow) -> None:
@@ -155,6 +155,9 @@ class Endings:
     def _take_out(self, entry: QueueEntry, message: MessageRow, at_us: int, detail: str | None) -> None:
         """What waits under *entry* will not be delivered to anybody."""
         messages = self._messages
+        if not message.deliveries:  # held before any line named a recipient
+            messages.bulk.new_event(at_us, EventType.DELETED, message.id, detail=detail)
+            count_event(messages.rollup, at_us, "deleted", message.cohort)
         for delivery in self._waiting_under(entry, message):
             messages.bulk.new_event(at_us, EventType.DELETED, message.id, delivery.id, detail=detail)
             messages.bulk.set_state(delivery, State.DELETED)
