@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 
 from postwake.events import EventType
-from postwake_logparse.messages import Messages
+from postwake_logparse.messages import SAME_MAIL_US, Messages
 from postwake_logparse.queue_ids import QueueEntry
 from postwake_logparse.record import Arrival, Client, MessageId, Queued
-
-SAME_MAIL_US = 2_000_000
-"""How much older than its message's row a line may be and still be about it: log stamps have whole seconds."""
 
 
 class Arrivals:

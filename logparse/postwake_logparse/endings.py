@@ -106,7 +106,7 @@ class Endings:
         """Return the deliveries of *message* that have no fate yet and wait under this queue ID, not another hop's."""
         messages = self._messages
         waiting = [row for row in message.deliveries.values() if row.state in (State.QUEUED, State.DEFERRED)]
-        if len(messages.ids.standing[message.id]) == 1:
+        if len(messages.ids.standing.get(message.id, ())) <= 1:
             return waiting
         messages.bulk.flush()
         handed_over = {

@@ -26,6 +26,10 @@ _TO_MAILBOXES = frozenset({"local", "virtual", "lmtp", "file"})
 """Agents that deliver to mailboxes here: Postfix's, and Exim's."""
 
 
+SAME_MAIL_US = 2_000_000
+"""How much older than its message's row a line may be and still be about it: log stamps have whole seconds."""
+
+
 class Messages:
     """The messages of one log, in memory in front of the tables. Made anew when memory can no longer be trusted."""
 
@@ -112,11 +116,29 @@ class Messages:
     def of_line(self, queue_id: str, at_us: int, host: str, sender: str | None = None) -> tuple[QueueEntry, MessageRow]:
         """Return what a line's *queue_id* stands for, making a message that is not known yet."""
         entry = self.ids.open.get(queue_id)
+        if entry is None:
+            overtaken = self._overtaken(queue_id, at_us, host)
+            if overtaken is not None:
+                return overtaken
         if entry is None or entry.newer is not None:
             entry = self.entry(queue_id, at_us, host)
         message = entry.message or self.of(entry)
         if message is None:
             message = self.make(entry, at_us, sender, host, bare=True)
+        return entry, message
+
+    def _overtaken(self, queue_id: str, at_us: int, host: str) -> tuple[QueueEntry, MessageRow] | None:
+        """Return the mail that a line written before ``removed`` is about, if ``removed`` was read first.
+
+        A collecting syslog server with several threads, or UDP, changes the order of lines; their stamps keep it.
+        """
+        found = self.ids.closed_lately(queue_id, self.transaction, self.bulk.next_message)
+        if found is None or at_us < found[1] - SAME_MAIL_US:
+            return None
+        message = self.numbered(found[0])
+        if message is None or message.removed_us is None or at_us > message.removed_us:
+            return None
+        entry = QueueEntry(queue_id, found[1], message=message, host=host, dirty=True)  # never written: it is closed
         return entry, message
 
     def name(self, message: MessageRow, message_id: str) -> None:
@@ -156,8 +178,8 @@ class Messages:
         self.bulk.flush()
         execute = self.transaction.execute
         row = execute(
-            "SELECT merged_into, queue_id, message_id, sender, tracking_id IS NOT NULL, recipients FROM message"
-            " WHERE id = ?",
+            "SELECT merged_into, queue_id, message_id, sender, tracking_id IS NOT NULL, recipients, removed_us"
+            " FROM message WHERE id = ?",
             (number,),
         ).fetchone()
         if row is None:
@@ -166,7 +188,7 @@ class Messages:
             return self.numbered(row[0])
         message = MessageRow(number, load_cohort(self.transaction, number), stored=True)
         message.queue_id, message.message_id, message.sender, message.tracked = row[1], row[2], row[3], bool(row[4])
-        message.recipients = row[5]
+        message.recipients, message.removed_us = row[5], row[6]
         for fields in execute(
             "SELECT id, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us, last_attempt_us,"
             " last_event FROM delivery WHERE message = ? ORDER BY id",
