@@ -70,11 +70,14 @@ class Arrivals:
                 return  # an address probe or a bounce of a bounce: no mail of anybody's, unless an attempt says so
             message = messages.make(entry, at_us, sender, host)
             if not message.stored and message.queue_id == queue_id:
-                message.size_bytes = size_bytes
                 message.recipients = nrcpt
         elif entry.bare:
             message = messages.of_line(queue_id, at_us, host)[1]
             messages.complete(entry, message, sender, size_bytes, nrcpt)
+        else:
+            message = messages.of_line(queue_id, at_us, host)[1]
+        if message.size_bytes != size_bytes and message.queue_id == queue_id:
+            messages.weigh(message, size_bytes)
 
     def arrival(self, record: Arrival) -> None:
         """Take in an Exim message."""

@@ -24,8 +24,6 @@ from postwake_logparse.resubmitted import Resubmitted
 _UNKNOWN = Direction.UNKNOWN.label
 _TO_MAILBOXES = frozenset({"local", "virtual", "lmtp", "file"})
 """Agents that deliver to mailboxes here: Postfix's, and Exim's."""
-
-
 SAME_MAIL_US = 2_000_000
 """How much older than its message's row a line may be and still be about it: log stamps have whole seconds."""
 
@@ -147,6 +145,12 @@ class Messages:
         if message.stored:
             self.transaction.execute("UPDATE message SET message_id = ? WHERE id = ?", (message_id, message.id))
 
+    def weigh(self, message: MessageRow, size_bytes: int) -> None:
+        """Give *message* the size that it has in the queue, header and our links included; the milter sees a body."""
+        message.size_bytes = size_bytes
+        if message.stored:
+            self.transaction.execute("UPDATE message SET size_bytes = ? WHERE id = ?", (size_bytes, message.id))
+
     def numbered(self, number: int) -> MessageRow | None:
         """Return the message of that number, or what it was merged into; None if it was purged."""
         return self._messages.get(number) or self._load(number)
@@ -178,8 +182,8 @@ class Messages:
         self.bulk.flush()
         execute = self.transaction.execute
         row = execute(
-            "SELECT merged_into, queue_id, message_id, sender, tracking_id IS NOT NULL, recipients, removed_us"
-            " FROM message WHERE id = ?",
+            "SELECT merged_into, queue_id, message_id, sender, tracking_id IS NOT NULL, recipients, removed_us,"
+            " size_bytes FROM message WHERE id = ?",
             (number,),
         ).fetchone()
         if row is None:
@@ -188,7 +192,7 @@ class Messages:
             return self.numbered(row[0])
         message = MessageRow(number, load_cohort(self.transaction, number), stored=True)
         message.queue_id, message.message_id, message.sender, message.tracked = row[1], row[2], row[3], bool(row[4])
-        message.recipients, message.removed_us = row[5], row[6]
+        message.recipients, message.removed_us, message.size_bytes = row[5], row[6], row[7]
         for fields in execute(
             "SELECT id, recipient, original_recipient, idx, state, attempts, at_us, first_attempt_us, last_attempt_us,"
             " last_event FROM delivery WHERE message = ? ORDER BY id",
@@ -270,6 +274,7 @@ class Messages:
             direction = _by_sender(sender)
         self._move(message, direction, domain_of(sender))
         message.sender, message.message_id = sender, entry.message_id or message.message_id
+        message.size_bytes = size_bytes
         self.transaction.execute(
             "UPDATE message SET sender = ?, message_id = ?, client = ?, sasl_username = ?, size_bytes = ?,"
             " recipients = ?, parent = coalesce(parent, ?) WHERE id = ?",

@@ -56,7 +56,10 @@ _COLUMNS = (
 _AT_ONCE = 16
 """Messages written together: the connection keeps the statements of each number of them prepared."""
 _DELIVERY_COLUMNS = ("message", "recipient", "idx", "state", "at_us")
-_UPDATE = f"UPDATE message SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?"
+_UPDATE = f"UPDATE message SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?".replace(
+    "size_bytes = ?",
+    "size_bytes = coalesce(size_bytes, ?)",  # the log knows the whole mail's, the milter a body's
+)
 
 
 MERGES = "late_rows_merged"
