@@ -236,8 +236,10 @@ def _print_report(found: queries.Report, replies: list[dict[str, Any]], since_us
         ("Deferred", states.get("deferred", 0)),
         ("Queued", states.get("queued", 0)),
         ("Bounced", bounced),
+        ("Deleted", states.get("deleted", 0)),
     ):
-        click.echo(f"{label:<10}  {n:>9}  {percent(n, found.recipients):>7} of recipients")
+        if n or label != "Deleted":
+            click.echo(f"{label:<10}  {n:>9}  {percent(n, found.recipients):>7} of recipients")
     click.echo(f"Deferrals   {found.attempts.get('deferred', 0):>9}  attempts that were put off")
     for label, name in (("Opened", "opened"), ("Clicked", "clicked")):
         human = engaged.get(f"{name}_human", 0)
@@ -256,6 +258,8 @@ def _print_report(found: queries.Report, replies: list[dict[str, Any]], since_us
 
 
 def _print_by(by: str, found: dict[str, queries.Report]) -> None:
+    # Most have none of these, but without them a line would not add up to its recipients.
+    seldom = [state for state in ("queued", "deleted") if any(value.states.get(state) for value in found.values())]
     rows = []
     for key, value in sorted(found.items(), key=lambda item: -item[1].recipients):
         sent = value.states.get("sent", 0)
@@ -263,9 +267,11 @@ def _print_by(by: str, found: dict[str, queries.Report]) -> None:
         opened, clicked = value.engaged.get("opened_human", 0), value.engaged.get("clicked_human", 0)
         rows.append(
             (
-                *(key, value.recipients, sent, value.states.get("deferred", 0), bounced),
-                *(percent(bounced, value.recipients), opened, percent(opened, sent), clicked, percent(clicked, sent)),
+                *(key, value.recipients, sent, value.states.get("deferred", 0)),
+                *(value.states.get(state, 0) for state in seldom),
+                *(bounced, percent(bounced, value.recipients)),
+                *(opened, percent(opened, sent), clicked, percent(clicked, sent)),
             )
         )
-    head = (by, "recipients", "sent", "deferred", "bounced", "", "opened", "", "clicked", "")
-    table(head, rows, frozenset(range(1, 10)))
+    head = (by, "recipients", "sent", "deferred", *seldom, "bounced", "", "opened", "", "clicked", "")
+    table(head, rows, frozenset(range(1, len(head))))

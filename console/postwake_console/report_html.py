@@ -65,9 +65,9 @@ def render(data: ReportData, title: str = "Postwake report") -> str:
         *(_lines_table(name, data.lines.get(name, ())) for name in _TITLES),
         _replies(data),
         _people(data),
-        f"<footer>Made by Postwake on {words.time(data.made_at_us)} UTC. Opens and clicks count people, each once, as"
-        " far as they can be told from machines; hits count every request. The newest mail has had the least time to be"
-        " opened.</footer>",
+        f"<footer>Made by Postwake on {words.time(data.made_at_us)} UTC. {words.OF_WHAT} Opens and clicks count"
+        " people, each once, as far as they can be told from machines; hits count every request. The newest mail has had"
+        " the least time to be opened.</footer>",
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -120,7 +120,7 @@ def _plots(data: ReportData) -> str:
         Series("sent", [words.sent(report) for report in reports], 1),
         Series("on their way", [words.waiting(report) for report in reports], 2),
         Series("bounced", [words.bounced(report) for report in reports], 3),
-        Series("deleted", [report.states.get("deleted", 0) for report in reports], 4),
+        Series("deleted", [words.deleted(report) for report in reports], 4),
     )
     rates = (
         Series("opened", [rate(words.engaged(report, "opened_human"), words.sent(report)) for report in reports], 1),

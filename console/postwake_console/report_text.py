@@ -34,7 +34,7 @@ def render(data: ReportData, title: str = "Postwake report") -> str:
         _people(data),
         [
             fill(
-                "Opens and clicks count people, each once, as far as they can be told from machines."
+                f"{words.OF_WHAT} Opens and clicks count people, each once, as far as they can be told from machines."
                 " The newest mail has had the least time to be opened.",
                 WIDTH,
             )

@@ -10,6 +10,10 @@ from postwake.store.schema import DAY_US, HOUR_US
 from postwake_console.report_data import ReportData
 
 NOTHING = "–"
+OF_WHAT = (
+    "What was sent, bounced, is on its way or was deleted adds up to the recipients and is a share of them; opened,"
+    " clicked and unsubscribed are shares of all that was sent, tracked or not."
+)
 
 
 def printable(value: object) -> str:
@@ -58,6 +62,11 @@ def sent(report: Report) -> int:
 def bounced(report: Report) -> int:
     """Return the deliveries that failed for good."""
     return report.states.get("bounced", 0) + report.states.get("expired", 0)
+
+
+def deleted(report: Report) -> int:
+    """Return the deliveries that the operator took out of the queue."""
+    return report.states.get("deleted", 0)
 
 
 def waiting(report: Report) -> int:
@@ -110,6 +119,8 @@ def headline(data: ReportData) -> list[Figure]:
         ("bounced", "Bounced", bounced, -1),
         ("waiting", "Still on their way", waiting, 0),
     ]
+    if deleted(now) or deleted(before):
+        of_recipients.append(("deleted", "Deleted", deleted, 0))
     rows = [
         (name, label, (part(now), now.recipients), (part(before), before.recipients), good)
         for name, label, part, good in of_recipients

@@ -40,6 +40,7 @@ class Mail(NamedTuple):
     days_ago: int
     recipient: str
     reply: str = "250 2.0.0 Ok"
+    """What the server said; empty: nobody has tried yet, ``deleted``: nobody has, and the operator took it out."""
     tag: str = ""
     domain: str = "example.com"
     hits: tuple[tuple[EventType, Who], ...] = ()
@@ -79,13 +80,19 @@ def make_store(tmp_path: Path) -> Callable[[list[Any]], Path]:
                 20,
             )  # fmt: skip
             stamp = datetime.fromtimestamp(at_us / 1e6 + 2, tz=UTC).isoformat(timespec="microseconds")
-            status, dsn = _status(mail.reply)
-            said = mail.reply if status == "sent" else f"host mx.example.net[192.0.2.8] said: {mail.reply}"
-            lines += [
-                f"{stamp} mx postfix/qmgr[13]: {queue_id}: from=<news@{mail.domain}>, size=900, nrcpt=1 (queue active)",
-                f"{stamp} mx postfix/smtp[14]: {queue_id}: to=<{mail.recipient}>, relay=mx.example.net[192.0.2.8]:25,"
-                f" delay=1, delays=0.1/0/0.4/0.5, dsn={dsn}, status={status} ({said})",
-            ]
+            lines.append(
+                f"{stamp} mx postfix/qmgr[13]: {queue_id}: from=<news@{mail.domain}>, size=900, nrcpt=1 (queue active)"
+            )
+            if mail.reply == "deleted":
+                lines.append(f"{stamp} mx postfix/postsuper[15]: {queue_id}: removed")
+            elif mail.reply:
+                status, dsn = _status(mail.reply)
+                said = mail.reply if status == "sent" else f"host mx.example.net[192.0.2.8] said: {mail.reply}"
+                lines.append(
+                    f"{stamp} mx postfix/smtp[14]: {queue_id}: to=<{mail.recipient}>,"
+                    " relay=mx.example.net[192.0.2.8]:25, delay=1, delays=0.1/0/0.4/0.5,"
+                    f" dsn={dsn}, status={status} ({said})"
+                )
             for hit_number, (kind, who) in enumerate(mail.hits):
                 hit_id = number.to_bytes(8, "big") + hit_number.to_bytes(8, "big")
                 url = "https://example.com/" if kind is EventType.CLICKED else ""
