@@ -66,8 +66,8 @@ def render(data: ReportData, title: str = "Postwake report") -> str:
         _replies(data),
         _people(data),
         f"<footer>Made by Postwake on {words.time(data.made_at_us)} UTC. {words.OF_WHAT} Opens and clicks count"
-        " people, each once, as far as they can be told from machines; hits count every request. The newest mail has had"
-        " the least time to be opened.</footer>",
+        " people, each once, as far as they can be told from machines; hits count every request. The newest mail has"
+        " had the least time to be opened.</footer>",
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
