@@ -15,6 +15,7 @@ from postwake_logparse.queue_ids import QueueEntry
 from postwake_logparse.record import Deleted, Probe, QueueExpired, Rejected, Removed
 
 _WHOLE_MAIL = ("END-OF-MESSAGE", "header", "body", "DATA")
+_BOUNCES_LOCAL = ("reject", "milter-reject")
 
 
 class Endings:
@@ -90,13 +91,20 @@ class Endings:
         text = json.dumps({key: value for key, value in detail.items() if value not in (None, "")}, ensure_ascii=False)
         entry = messages.ids.open.get(record.queue_id) if record.queue_id else None
         message = messages.of(entry) if entry is not None else None
+        is_whole = entry is not None and record.stage in _WHOLE_MAIL
+        if is_whole and entry is not None and entry.local and record.action in _BOUNCES_LOCAL:
+            # No client waits for an answer: cleanup bounces what a program submitted, by a line a recipient.
+            if message is None:
+                message = messages.make(entry, record.at_us, record.sender, record.host)
+            is_whole, entry.refused = False, True
+            messages.ids.touch(entry)
         messages.bulk.new_event(
             record.at_us, EventType.REJECTED, message.id if message is not None else None, detail=text
         )
         count_event(
             messages.rollup, record.at_us, EventType.REJECTED.label, message.cohort if message is not None else None
         )
-        if entry is not None and record.stage in _WHOLE_MAIL:
+        if is_whole and entry is not None:
             # The whole mail was refused, perhaps by a milter behind ours: nothing of it will be queued.
             if message is not None:
                 self._take_out(entry, message, record.at_us, None)

@@ -52,6 +52,8 @@ class QueueEntry:
     way: str | None = None
     """The label of a direction, if no line says where the mail came from: unknown until the first attempt, then what
     that says, if it says anything."""
+    refused: bool = False
+    """Cleanup bounces the mail and does not queue it: there will be no ``removed``."""
     dirty: bool = True
     newer: QueueEntry | None = None
     """The next message under the same ID, while the log lags behind the milter."""
@@ -69,6 +71,7 @@ _PERSISTED = (
     "via",
     "bare",
     "way",
+    "refused",
 )
 
 
@@ -204,8 +207,8 @@ class QueueIds:
         return None if row is None else int(row[0])
 
     def sweep(self, now_us: int) -> None:
-        """Close what was never used."""
-        for entry in [entry for entry in self.open.values() if entry.message_number is None]:
+        """Close what was never used, or was and has no end."""
+        for entry in [entry for entry in self.open.values() if entry.message_number is None or entry.refused]:
             if entry.at_us < now_us - UNUSED_AFTER_US:
                 self.close(entry)
 
