@@ -155,7 +155,11 @@ class Endings:
         del message.deliveries[asked.recipient.lower()]
         if asked.stored:
             bulk.changed.pop(asked.id, None)
-            self._messages.transaction.execute("DELETE FROM delivery WHERE id = ?", (asked.id,))
+            execute = self._messages.transaction.execute
+            execute(
+                "UPDATE event SET delivery = ? WHERE delivery = ? AND message = ?", (found.id, asked.id, message.id)
+            )
+            execute("DELETE FROM delivery WHERE id = ?", (asked.id,))
         else:
             bulk.deliveries.remove(asked)
         bulk.touch(found)
