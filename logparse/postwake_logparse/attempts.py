@@ -84,8 +84,11 @@ class Attempts:
             if delivery.first_attempt_us is None:
                 delivery.first_attempt_us = at_us
             delivery.last_attempt_us = at_us
-        delivery.last_event = number
-        bulk.set_state(delivery, _STATE[kind])
+        if kind is EventType.DEFERRED and delivery.state is State.EXPIRED:
+            bulk.touch(delivery)  # the queue manager's line has overtaken that of the last attempt
+        else:
+            delivery.last_event = number
+            bulk.set_state(delivery, _STATE[kind])
         inbound, label = direction is Direction.INBOUND, _LABEL[kind]
         rollup = messages.rollup
         rollup.counted.append(("event", at_us // HOUR_US, label, inbound, domain, tag, delivery.domain))

@@ -15,6 +15,7 @@ from postwake_logparse.queue_ids import QueueEntry
 from postwake_logparse.record import Deleted, Probe, QueueExpired, Rejected, Removed
 
 _WHOLE_MAIL = ("END-OF-MESSAGE", "header", "body", "DATA")
+_UNTOLD = json.dumps({"note": "no line of the log says what became of this recipient"})
 _BOUNCES_LOCAL = ("reject", "milter-reject")
 
 
@@ -113,8 +114,11 @@ class Endings:
     def _waiting_under(self, entry: QueueEntry, message: MessageRow) -> list[DeliveryRow]:
         """Return the deliveries of *message* that have no fate yet and wait under this queue ID, not another hop's."""
         messages = self._messages
+        standing = messages.ids.standing.get(message.id, ())
+        if not standing:  # ``removed`` was read first, and left those that had been put off without a fate
+            return [row for row in message.deliveries.values() if row.state is State.HANDED_OVER and row.attempts]
         waiting = [row for row in message.deliveries.values() if row.state in (State.QUEUED, State.DEFERRED)]
-        if len(messages.ids.standing.get(message.id, ())) <= 1:
+        if len(standing) == 1:
             return waiting
         messages.bulk.flush()
         handed_over = {
@@ -127,24 +131,27 @@ class Endings:
         return [row for row in waiting if (row.id in handed_over) is not is_first]
 
     def _note_removed(self, message: MessageRow, at_us: int) -> None:
+        message.removed_us = at_us
         if message.stored:
             self._messages.transaction.execute("UPDATE message SET removed_us = ? WHERE id = ?", (at_us, message.id))
-        else:
-            message.removed_us = at_us
 
     def _account_for_rest(self, message: MessageRow, at_us: int) -> None:
-        """The queue is done with a message: recipients that no line named went somewhere under another name."""
+        """The queue is done with a message, and nothing of it waits any more.
+
+        Recipients that no line named went somewhere under another name; of one that was put off the last line was lost.
+        """
         deliveries = message.deliveries.values()
-        waiting = [row for row in deliveries if row.state is State.QUEUED]
+        waiting = [row for row in deliveries if row.state in (State.QUEUED, State.DEFERRED)]
         if not waiting:
             return
         extra = [row for row in deliveries if not row.idx and row.original_recipient is None and row.attempts]
         bulk = self._messages.bulk
         for delivery in waiting:
-            if len(waiting) == len(extra) == 1:
+            if len(waiting) == len(extra) == 1 and delivery.idx and delivery.state is State.QUEUED:
                 self._replace(delivery, extra[0])
                 return
-            bulk.new_event(at_us, EventType.HANDED_OVER, message.id, delivery.id, detail=UNNAMED)
+            detail = UNNAMED if delivery.state is State.QUEUED else _UNTOLD
+            bulk.new_event(at_us, EventType.HANDED_OVER, message.id, delivery.id, detail=detail)
             bulk.set_state(delivery, State.HANDED_OVER)
 
     def _replace(self, asked: DeliveryRow, found: DeliveryRow) -> None:
