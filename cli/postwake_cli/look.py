@@ -71,11 +71,13 @@ def _print_story(story: dict[str, Any]) -> None:
             click.echo(f"  {label:<12} {printable(value)}")
     for delivery in story["deliveries"]:
         reply = f"  {delivery['reply']}" if delivery["reply"] else ""
-        click.echo(f"  {delivery['state']:<12} {printable(delivery['recipient'])}{printable(reply)}")
+        asked = f" (for {delivery['original_recipient']})" if delivery["original_recipient"] else ""
+        click.echo(f"  {delivery['state']:<12} {printable(delivery['recipient'] + asked + reply)}")
     for reader in story["engagement"]:
         hits = [f"{noun} {_by_who(reader, noun)}" for noun in ("opens", "clicks") if _by_who(reader, noun)]
         if hits:
-            click.echo(f"  {'readers':<12} {printable(reader['recipient'] or 'one of several')}  {'; '.join(hits)}")
+            unnamed = "anonymous" if about["privacy"] == "anonymous" else "one of several"
+            click.echo(f"  {'readers':<12} {printable(reader['recipient'] or unnamed)}  {'; '.join(hits)}")
     click.echo()
     for event in story["timeline"]:
         click.echo(f"  {local_time(event['at'])}  {event['type']:<12} {_words(event)}".rstrip())

@@ -29,7 +29,7 @@ from postwake_logparse.attempt_reading import Tried
 from postwake_logparse.attempts import Attempts
 from postwake_logparse.endings import Endings
 from postwake_logparse.hops import Hops
-from postwake_logparse.messages import Messages
+from postwake_logparse.messages import Messages, after_acceptance
 from postwake_logparse.outcome import Outcomes
 from postwake_logparse.record import (
     Arrival,
@@ -134,7 +134,8 @@ class Correlator:
         messages = self._messages
         _, message = messages.of_line(record.queue_id, record.at_us, record.host)
         detail = json.dumps({"notice": record.notice, "audience": record.audience, "queue_id": record.new_queue_id})
-        messages.bulk.new_event(record.at_us, EventType.NOTIFIED, message.id, detail=detail)
+        at_us = after_acceptance(message, record.at_us)
+        messages.bulk.new_event(at_us, EventType.NOTIFIED, message.id, detail=detail)
         notice = messages.ids.open.get(record.new_queue_id)
         made = messages.of(notice) if notice is not None else None
         if notice is None:
@@ -154,7 +155,8 @@ class Correlator:
     def _held(self, record: Held) -> None:
         messages = self._messages
         _, message = messages.of_line(record.queue_id, record.at_us, record.host)
-        messages.bulk.new_event(record.at_us, EventType.HELD, message.id, detail=json.dumps({"text": record.text}))
+        at_us = after_acceptance(message, record.at_us)
+        messages.bulk.new_event(at_us, EventType.HELD, message.id, detail=json.dumps({"text": record.text}))
 
 
 def make_correlator(config: Config) -> Correlator:

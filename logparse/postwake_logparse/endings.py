@@ -9,7 +9,7 @@ from postwake.store.accepted import UNNAMED
 from postwake.store.bulk import DeliveryRow, MessageRow
 from postwake.store.counting import count_event
 from postwake_logparse.hops import Hops
-from postwake_logparse.messages import Messages
+from postwake_logparse.messages import Messages, after_acceptance
 from postwake_logparse.outcome import Outcomes
 from postwake_logparse.queue_ids import QueueEntry
 from postwake_logparse.record import Deleted, Probe, QueueExpired, Rejected, Removed
@@ -140,6 +140,7 @@ class Endings:
 
         Recipients that no line named went somewhere under another name; of one that was put off the last line was lost.
         """
+        at_us = after_acceptance(message, at_us)
         deliveries = message.deliveries.values()
         waiting = [row for row in deliveries if row.state in (State.QUEUED, State.DEFERRED)]
         if not waiting:

@@ -28,6 +28,12 @@ SAME_MAIL_US = 2_000_000
 """How much older than its message's row a line may be and still be about it: log stamps have whole seconds."""
 
 
+def after_acceptance(message: MessageRow, at_us: int) -> int:
+    """Return the time of a line about what became of *message*: log stamps may have whole seconds, its row has not."""
+    accepted_us = message.cohort.at_us
+    return accepted_us if at_us < accepted_us < at_us + 1_000_000 else at_us
+
+
 class Messages:
     """The messages of one log, in memory in front of the tables. Made anew when memory can no longer be trusted."""
 

@@ -121,6 +121,24 @@ def test_hits_are_told_by_who_and_with_their_first_verdict(run: Run, store: Path
     assert "by people; unknown 0, only machines 1; hits: 0 human, 0 unknown, 2 machine" in report
 
 
+def test_message_is_found_by_the_address_that_an_alias_led_away_from(run: Run, store: Path) -> None:
+    """Who was asked for is found, too, and said beside the address that the mail went to."""
+    with closing(open_writer(store)) as connection:
+        connection.execute("UPDATE delivery SET original_recipient = recipient, recipient = 'lovelace@example.com'")
+    done = run("message", "Ada@example.org")
+    assert done.returncode == 0
+    assert "queued       lovelace@example.com (for ada@example.org)" in done.stdout
+    assert run("message", "nobody@example.org").returncode == 1
+
+
+def test_a_reader_of_anonymous_mail_is_not_one_of_several(run: Run, store: Path) -> None:
+    """In the privacy mode ``anonymous`` nobody is named, and nothing is said of how many there are."""
+    with closing(open_writer(store)) as connection:
+        connection.execute("UPDATE message SET privacy = (SELECT id FROM privacy WHERE name = 'anonymous')")
+        connection.execute("UPDATE engagement SET recipient_idx = 0")
+    assert "readers      anonymous  opens 1 human" in run("message", TRACKED.hex()).stdout
+
+
 @pytest.mark.usefixtures("store")
 def test_message_that_is_not_there(run: Run) -> None:
     """Nothing found is a no: status 1, said on standard error, and an empty JSON list."""

@@ -1,4 +1,4 @@
-"""A reader's hit stays with its recipient, whatever the log makes of the delivery later."""
+"""What a story says in the end: whose hits were whose, and what came after what."""
 
 from __future__ import annotations
 
@@ -70,3 +70,18 @@ def test_a_hit_stays_with_its_recipient(asked: str, steps: tuple[Any, ...], make
     world.run((row(asked), *steps))
     with closing(sqlite3.connect(world.path)) as connection:
         assert connection.execute("SELECT recipient, who FROM opens").fetchall() == [("a@x.test", "human")]
+
+
+def test_nothing_comes_before_acceptance(make_world: Callable[..., Any]) -> None:
+    """Lines with stamps of whole seconds are told after the row of the same second that they are about."""
+    world = make_world()
+    refused = "to=<a@x.test>, relay=mx.x.test[192.0.2.1]:25, delay=0.1, dsn=5.1.1, status=bounced (550 5.1.1 no)"
+    log = (
+        line(0, "smtp", refused),
+        line(0, "bounce", "sender non-delivery notification: AAAA2"),
+        line(0, "qmgr", "removed"),
+    )
+    world.run((row("a@x.test"), QUEUED, *log))
+    with closing(sqlite3.connect(world.path)) as connection:
+        told = [name for (name,) in connection.execute("SELECT type FROM events WHERE message = 1 ORDER BY at_us, id")]
+    assert told == ["accepted", "bounced", "notified"]
