@@ -64,7 +64,7 @@ class Hops:
         if entry.queue_id == message.queue_id:
             if kind is EventType.SENT and delivery.state in _FINAL and self._has_hops(message):
                 return EventType.HANDED_OVER  # the filter's answer was logged after the last hop's fate
-        elif delivery.state is State.SENT:
+        elif delivery.state is State.SENT and not (entry.local and entry.orig_queue_id):  # requeued: no filter took it
             self._take_back(message, delivery)
         return kind
 
