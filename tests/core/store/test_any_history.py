@@ -30,6 +30,7 @@ from postwake.store.connection import WriteLock, open_reader, open_writer
 from postwake.store.counting import count_event
 from postwake.store.dictionary import StoredReply
 from postwake.store.hits import relabel
+from postwake.store.person import forget
 from postwake.store.queries import report
 from postwake.store.transaction import Transactions
 from postwake.tracking_id import make_tracking_id
@@ -194,7 +195,7 @@ class History(RuleBasedStateMachine):
             for recipient in list(dict.fromkeys(address.lower() for address in event.recipients))[:some]:
                 delivery = bulk.new_delivery(row, recipient, event.at_us)
                 delivery.state = state
-                reply = transaction.replies.id(StoredReply(f"reply to {some}"))
+                reply = transaction.replies.id(StoredReply(f"<{recipient}> said no to {some}"))
                 bulk.new_event(event.at_us, TRIED[state], row.id, delivery.id, reply=reply)
                 count_event(transaction.rollup, event.at_us, TRIED[state].label, row.cohort, recipient=recipient)
             bulk.flush()
@@ -237,6 +238,12 @@ class History(RuleBasedStateMachine):
             rows = transaction.execute("SELECT id FROM event WHERE type IN (7, 8)").fetchall()
             if rows:
                 relabel(transaction, rows[choice % len(rows)][0], who, "again", NOON_US)
+
+    @rule(address=st.sampled_from(["ann@a.example", "cy@b.example"]))
+    def forget(self, address):
+        """A person's address is removed."""
+        self.number += 1
+        forget(self.path, address, self.number.to_bytes(8, "big"), pause=lambda _s: None)
 
     @invariant()
     def rollups_are_what_the_tables_say(self):
@@ -288,6 +295,22 @@ class History(RuleBasedStateMachine):
             (State.HANDED_OVER,),
         ).fetchone()[0]
         assert sum(one.recipients for one in found.values()) == outbound
+
+    @invariant()
+    def readers_did_what_their_events_say(self):
+        """A row of ``engagement`` counts its reader's opens and clicks, whoever made them, as judged so far."""
+        connection = self.transactions.connection
+        columns = [f"{noun}_{who.label}" for noun in ("opens", "clicks") for who in Who]
+        counted: Counter[tuple[int, int, str]] = Counter()
+        for message, reader, kind, who in connection.execute(
+            "SELECT message, recipient_idx, type, who FROM event WHERE type IN (?, ?) AND message IS NOT NULL",
+            (int(EventType.OPENED), int(EventType.CLICKED)),
+        ):
+            noun = "opens" if kind == EventType.OPENED else "clicks"
+            counted[message, reader, f"{noun}_{Who(who).label}"] += 1
+        rows = connection.execute(f"SELECT message, recipient_idx, {', '.join(columns)} FROM engagement").fetchall()
+        kept = {(row[0], row[1], name): n for row in rows for name, n in zip(columns, row[2:], strict=True) if n}
+        assert kept == counted
 
     @invariant()
     def what_was_read_has_its_recipient(self):
