@@ -66,7 +66,7 @@ class Arrivals:
         if entry is None or entry.newer is not None:
             entry = messages.entry(queue_id, at_us, host)
         if entry.message is None and messages.of(entry) is None:
-            if sender.startswith("double-bounce@") and entry.client is None:
+            if sender.startswith("double-bounce@") and entry.client is None and entry.parent is None:
                 return  # an address probe or a bounce of a bounce: no mail of anybody's, unless an attempt says so
             message = messages.make(entry, at_us, sender, host)
             if not message.stored and message.queue_id == queue_id:

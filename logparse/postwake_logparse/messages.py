@@ -231,7 +231,7 @@ class Messages:
         direction = self._by_client(entry)
         if direction is None:
             entry.way = _UNKNOWN
-            direction = _by_sender(sender)
+            direction = _as_notice(entry, sender)
         message = self.bulk.new_message(at_us, direction, domain_of(sender) if sender else "")
         message.host = host or None
         message.queue_id = entry.queue_id
@@ -277,7 +277,7 @@ class Messages:
         elif entry.way is not None and entry.way != _UNKNOWN:
             direction = Direction[entry.way.upper()]
         else:
-            direction = _by_sender(sender)
+            direction = _as_notice(entry, sender)
         self._move(message, direction, domain_of(sender))
         message.sender, message.message_id = sender, entry.message_id or message.message_id
         message.size_bytes = size_bytes
@@ -353,6 +353,6 @@ class Messages:
         return None
 
 
-def _by_sender(sender: str | None) -> Direction:
-    """A notice (null sender) comes back to one of ours, as far as anybody knows."""
-    return Direction.INBOUND if sender == "" else Direction.OUTBOUND
+def _as_notice(entry: QueueEntry, sender: str | None) -> Direction:
+    """A notice (null sender, or to the postmaster) comes back to one of ours, as far as anybody knows."""
+    return Direction.INBOUND if sender == "" or entry.parent is not None else Direction.OUTBOUND
