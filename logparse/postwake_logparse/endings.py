@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from postwake.events import Direction, EventType, State
-from postwake.store.accepted import UNNAMED
 from postwake.store.bulk import DeliveryRow, MessageRow
 from postwake.store.counting import count_event
+from postwake.store.late_rows import UNNAMED
 from postwake_logparse.hops import Hops
 from postwake_logparse.messages import Messages, after_acceptance
 from postwake_logparse.outcome import Outcomes

@@ -354,5 +354,5 @@ class Messages:
 
 
 def _as_notice(entry: QueueEntry, sender: str | None) -> Direction:
-    """A notice (null sender, or to the postmaster) comes back to one of ours, as far as anybody knows."""
+    """A notice (null sender, or about a mail) comes back to one of ours, as far as anybody knows."""
     return Direction.INBOUND if sender == "" or entry.parent is not None else Direction.OUTBOUND

@@ -17,15 +17,11 @@ from postwake.store.counting import (
     recount_message,
 )
 from postwake.store.hits import JUDGED_UP_TO, domain_of_reader
+from postwake.store.late_rows import account_for_rest, met_by_log
 from postwake.store.many_rows import NotTogetherError, insert_rows
 from postwake.store.schema import HOUR_US
 from postwake.store.text import storable_event
 from postwake.store.transaction import Transaction
-
-_NEAR_US = 3_600_000_000
-"""The log's message with the same queue ID is the same message if the queue manager took it up within an hour of ours."""
-_BEFORE_US = 5_000_000
-"""How much earlier it may be all the same (log stamps have whole seconds): what is older had the queue ID before."""
 
 _COLUMNS = (
     "at_us",
@@ -67,10 +63,6 @@ MERGES = "late_rows_merged"
 messages in memory (the log parser) reads them anew when it has changed."""
 
 
-UNNAMED = json.dumps({"note": "no line of the log named this recipient"})
-"""The detail of the event that a recipient's delivery is given who went somewhere under another name."""
-
-
 def apply_accepted(transaction: Transaction, event: Accepted) -> None:
     """Write the message, its deliveries and its event. Applying the same event twice writes it once."""
     known = transaction.execute(
@@ -79,7 +71,7 @@ def apply_accepted(transaction: Transaction, event: Accepted) -> None:
     if known is not None and known[1] is not None:
         return
     stub = None if known is None else int(known[0])
-    met = _met_by_log(transaction, event)
+    met = met_by_log(transaction, event)
     if stub is None and met is None:
         _insert(transaction, [event])
         return
@@ -187,7 +179,7 @@ def _fill_in(transaction: Transaction, event: Accepted, stub: int | None, met: i
         )
     _add_deliveries(transaction, message, event)
     if met is not None:
-        _account_for_rest(transaction, message, event.at_us)
+        account_for_rest(transaction, message, event.at_us)
     transaction.execute(
         "UPDATE event SET delivery = (SELECT min(id) FROM delivery WHERE delivery.message = event.message"
         " AND idx = recipient_idx HAVING count(*) = 1)"
@@ -232,27 +224,6 @@ def _insert_queue(transaction: Transaction, event: Accepted, message: int) -> No
     )
 
 
-def _met_by_log(transaction: Transaction, event: Accepted) -> int | None:
-    """Return the message that the log parser made because this event was late (it waited in the spool)."""
-    hour = event.at_us // HOUR_US
-    row = transaction.execute(
-        "SELECT hop.id, whole.id, whole.queue_id, whole.at_us FROM message AS hop"
-        " JOIN message AS whole ON whole.id = coalesce(hop.merged_into, hop.id)"
-        " WHERE hop.at_us / 3600000000 IN (?, ?, ?) AND hop.queue_id = ? AND hop.at_us BETWEEN ? AND ?"
-        " AND hop.tracking_id IS NULL AND whole.tracking_id IS NULL ORDER BY abs(hop.at_us - ?) LIMIT 1",
-        (
-            *(hour - 1, hour, hour + 1, event.queue_id),
-            *(event.at_us - _BEFORE_US, event.at_us + _NEAR_US, event.at_us),
-        ),
-    ).fetchone()
-    if row is None:
-        return None
-    hop, whole, *first = row
-    if hop != whole:  # the milter saw a later hop: its queue ID becomes the message's, and the first one the hop's
-        transaction.execute("UPDATE message SET queue_id = ?, at_us = ? WHERE id = ?", (*first, hop))
-    return int(whole)
-
-
 def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> None:
     """Insert the deliveries that are not there yet, number those that are."""
     known: dict[str, list[int]] = {}
@@ -271,41 +242,6 @@ def _add_deliveries(transaction: Transaction, message: int, event: Accepted) -> 
         else:
             # All that an alias led to belong to the recipient that was asked for.
             transaction.executemany("UPDATE delivery SET idx = ? WHERE id = ?", [(index, row) for row in rows])
-
-
-def _account_for_rest(transaction: Transaction, message: int, at_us: int) -> None:
-    """Say what became of recipients that no line named, if the queue was done with *message* before its row came.
-
-    What the log parser does at that moment for a row that came in time.
-    """
-    execute = transaction.execute
-    waiting = execute(
-        "SELECT id, recipient, idx FROM delivery WHERE message = ?1 AND state = ?2"
-        " AND NOT EXISTS (SELECT 1 FROM queue WHERE queue.message = ?1) ORDER BY id",
-        (message, int(State.QUEUED)),
-    ).fetchall()
-    if not waiting:
-        return
-    extra = execute(
-        "SELECT id FROM delivery WHERE message = ? AND idx = 0 AND original_recipient IS NULL AND attempts > 0",
-        (message,),
-    ).fetchall()
-    if len(waiting) == len(extra) == 1:  # one asked for, one delivered to: the same, rewritten by the MTA
-        number, recipient, index = waiting[0]
-        execute("UPDATE delivery SET idx = ?, original_recipient = ? WHERE id = ?", (index, recipient, extra[0][0]))
-        execute("DELETE FROM delivery WHERE id = ?", (number,))
-        return
-    was_deleted = execute(
-        "SELECT 1 FROM event WHERE message = ? AND type = ? LIMIT 1", (message, int(EventType.DELETED))
-    ).fetchone()
-    for number, _, _ in waiting:
-        state = State.DELETED if was_deleted else State.HANDED_OVER
-        execute("UPDATE delivery SET state = ? WHERE id = ?", (int(state), number))
-        if not was_deleted:
-            execute(
-                "INSERT INTO event (at_us, type, message, delivery, detail) VALUES (?, ?, ?, ?, ?)",
-                (at_us, int(EventType.HANDED_OVER), message, number, UNNAMED),
-            )
 
 
 def _numbered(recipients: Sequence[str]) -> Iterator[tuple[int, str]]:
