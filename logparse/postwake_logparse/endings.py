@@ -36,10 +36,11 @@ class Endings:
             return
         message = entry.message or messages.of(entry)
         if message is not None:
-            if len(messages.ids.standing[message.id]) == 1:
+            is_last = len(messages.ids.standing[message.id]) == 1
+            if is_last:
                 self._account_for_rest(message, at_us)
             self._note_removed(message, at_us)
-            if not message.deliveries and not message.tracked and (message.recipients or 0) > 1:
+            if is_last and not message.deliveries and not message.tracked and (message.recipients or 0) > 1:
                 self._hops.dissolve(message)
         messages.close(entry)
 

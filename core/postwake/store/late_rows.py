@@ -25,7 +25,8 @@ def met_by_log(transaction: Transaction, event: Accepted) -> int | None:
         "SELECT hop.id, whole.id, whole.recipients, whole.queue_id, whole.at_us FROM message AS hop"
         " JOIN message AS whole ON whole.id = coalesce(hop.merged_into, hop.id)"
         " WHERE hop.at_us / 3600000000 IN (?, ?, ?) AND hop.queue_id = ? AND hop.at_us BETWEEN ? AND ?"
-        " AND hop.tracking_id IS NULL AND whole.tracking_id IS NULL ORDER BY abs(hop.at_us - ?) LIMIT 1",
+        " AND hop.tracking_id IS NULL AND whole.tracking_id IS NULL"
+        " AND whole.merged_into IS NULL ORDER BY abs(hop.at_us - ?) LIMIT 1",
         (
             *(hour - 1, hour, hour + 1, event.queue_id),
             *(event.at_us - _BEFORE_US, event.at_us + _NEAR_US, event.at_us),

@@ -117,10 +117,12 @@ def read_scenario(path: Path) -> Scenario:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes ``scenario`` for each file."""
-    if "scenario" in metafunc.fixturenames:
+    """Run a test that takes ``scenario`` for each file, or ``milter_scenario`` for those with a row of the milter."""
+    for name in {"scenario", "milter_scenario"} & set(metafunc.fixturenames):
         scenarios = [read_scenario(path) for path in sorted(FOLDER.glob("*.txt"))]
-        metafunc.parametrize("scenario", scenarios, ids=[scenario.name for scenario in scenarios])
+        if name == "milter_scenario":
+            scenarios = [one for one in scenarios if any(isinstance(step, Accepted) for step in one.steps)]
+        metafunc.parametrize(name, scenarios, ids=[scenario.name for scenario in scenarios])
 
 
 class World:

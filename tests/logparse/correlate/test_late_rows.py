@@ -32,16 +32,17 @@ def fates(story: str) -> list[str]:
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_late_rows_change_no_fate(
-    scenario: Any,
+    milter_scenario: Any,
     make_world: Callable[..., Any],
     story: Callable[[Path], str],
     miscounted: Callable[[Path], Any],
     data: st.DataObject,
 ) -> None:
     """Each recipient comes to the same, and every count is what the tables add up to."""
+    scenario = milter_scenario
+    if scenario.name in KNOWN:
+        pytest.skip(KNOWN[scenario.name])
     rows = [step for step in scenario.steps if isinstance(step, Accepted)]
-    if not rows or scenario.name in KNOWN:
-        pytest.skip(KNOWN.get(scenario.name, "the milter has no part in it"))
     steps = list(scenario.steps)
     for row in rows:
         place = steps.index(row)
