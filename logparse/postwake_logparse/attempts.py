@@ -63,6 +63,7 @@ class Attempts:
         bulk = messages.bulk
         number = bulk.next_event
         bulk.next_event = number + 1
+        reply = self._outcomes.reply(record)
         bulk.events.append(
             (
                 number,
@@ -71,7 +72,7 @@ class Attempts:
                 message.id,
                 delivery.id,
                 self._outcomes.relay(record.relay),
-                self._outcomes.reply(record),
+                reply,
                 record.reply_part,
                 *record[_DELAY : _DELAY + 5],
                 json.dumps({"next_queue_id": next_queue_id}) if handed_over and next_queue_id else None,
@@ -92,7 +93,7 @@ class Attempts:
         inbound, label = direction is Direction.INBOUND, _LABEL[kind]
         rollup = messages.rollup
         rollup.counted.append(("event", at_us // HOUR_US, label, inbound, domain, tag, delivery.domain))
-        if record.verdict is not None and not inbound:
+        if record.verdict is not None and reply is not None and not inbound:
             reply_kind, _, category, _ = record.verdict
             if category is not None:
                 rollup.add("event", at_us, label, dimension="category", key=category)

@@ -87,6 +87,10 @@ _PARENTS = re.compile(r" \([^()]*\)$")
 _OCTALS = re.compile(r"(?:\\[0-3][0-7]{2})+")
 
 
+_SENTENCE = re.compile(r"(?P<address>\S+@\S+) (?P<text>[^<(].*)")
+"""An address and words with nothing between: ``x@t.test routing yielded a local delivery`` (mua_wrapper)."""
+
+
 def read_arrival(text: str, fake_reject: bool, at_us: int, host: str, queue_id: str, offset: int) -> Arrival | None:
     """The record of ``<= text``, or None if it does not parse."""
     match = _ARRIVAL.fullmatch(text) or _ARRIVAL_BY_FIELD.fullmatch(text)
@@ -165,6 +169,8 @@ def read_not_sent(text: str, status: str, at_us: int, host: str, queue_id: str, 
     if match is None:
         return None
     said = match["text"] if match["text"] is not None else match["odd"].strip()
+    if len(address) == len(text) and (sentence := _SENTENCE.fullmatch(text)) is not None:
+        address, said = sentence["address"], sentence["text"]
     if status == "bounced" and (late := _TRAILING_TIME.search(said)) is not None:
         said = said[: late.start()]
     strerror = match["strerror"]
