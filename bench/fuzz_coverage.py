@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import email
 import importlib.util
 import quopri
 import re
@@ -70,8 +71,9 @@ def html(data: bytes) -> None:
 
 
 def mime(data: bytes) -> None:
-    if b"track.example.test" in data:
-        return
+    parts = email.message_from_bytes(data).walk()
+    if any(b"track.example.test" in text for part in parts if isinstance(text := part.get_payload(decode=True), bytes)):
+        return  # the judge would take what is ours already for ours from now
     plan = Plan(own_hosts=frozenset({JUDGE.HOST}), text_clicks=True, list_unsubscribe="wrap", allow_dkim_signed=True)
     after, result = rewrite_message(data, plan, MINT, stamp=b"0197e0d5f3b87cc08a11223344556677")
     JUDGE.check(data, after, {name.decode("latin-1").lower() for name, _ in result.control.remove})

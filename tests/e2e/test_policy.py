@@ -45,7 +45,7 @@ def test_inbound_mail_is_never_tracked(
 ) -> None:
     """Mail from a client outside the internal networks is inbound, though it claims a tracked sender."""
     world = make_world()
-    text = world.services.config.read_text() + '[mta]\ninternal_networks = ["192.0.2.0/24"]\n'
+    text = world.services.config.read_text().replace("[mta]\n", '[mta]\ninternal_networks = ["192.0.2.0/24"]\n')
     world.services.config.write_text(text)
     world.services.stop("milter", "logparse")
     world.services.start("milter", "logparse")
