@@ -189,15 +189,15 @@ class _Splitter:
         default = "message/rfc822" if frame.type == "multipart/digest" else "text/plain"
         content = describe([(field.name, field.value) for field in block.fields], default)
         path, frame.parts = (*frame.path, frame.parts), frame.parts + 1
+        # RFC 5322's obsolete "Name :" is a field for some programs, and where the text starts for others.
+        spaced = any(field.value_start - field.start > len(field.name) + 1 for field in block.fields)
+        bare_cr = b"\r" in self._body[block.start : block.end].replace(b"\r\n", b"")
         if content.is_multipart and content.boundary and content.encoding == "identity" and not block.malformed:
-            if content.ambiguous:
+            if content.ambiguous or spaced or bare_cr:
                 raise StructureError("ambiguous-structure")
             self.push(content, path)
             return
         malformed = block.malformed and not self._ends_at_delimiter(block.body_start)
-        # RFC 5322's obsolete "Name :" is a field for some programs, and where the text starts for others.
-        spaced = any(field.value_start - field.start > len(field.name) + 1 for field in block.fields)
-        bare_cr = b"\r" in self._body[block.start : block.end].replace(b"\r\n", b"")
         parents = tuple(frame.type for frame in self._frames)
         self._open = Part(
             content,

@@ -87,6 +87,8 @@ def test_multipart_without_boundary_is_a_leaf() -> None:
         b"--b\n\none\r--b\n\ntwo\n--b--\n",
         b"--b\n\none\n--b \rtwo\n--b--\n",
         b"--b\nContent-Type: multipart/mixed; boundary=i; boundary=j\n\n--i\n\nx\n",
+        b"--b\nSubject: a\rb\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nx\n",
+        b"--b\nContent-Type : multipart/mixed; boundary=i\n\n--i\n\nx\n",
     ],
     ids=[
         "same-boundary-inside",
@@ -94,6 +96,8 @@ def test_multipart_without_boundary_is_a_leaf() -> None:
         "delimiter-after-bare-cr",
         "delimiter-before-bare-cr",
         "two-boundaries",
+        "multipart-behind-a-bare-cr",
+        "multipart-behind-a-spaced-name",
     ],
 )
 def test_what_two_readers_read_differently_is_refused(body: bytes) -> None:
