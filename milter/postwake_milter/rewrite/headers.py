@@ -197,7 +197,7 @@ class Parameterised:
 
     Text is Latin-1: encode it so to have the bytes that were sent. *ambiguous* names the parameters that stood there
     more than once with different values (the first counts here, as in most clients, but not in all), or whose quoted
-    value is followed by stray words, and a boundary whose quote never closes.
+    value is followed by stray words, all behind such a one, and a boundary whose quote never closes.
     """
 
     value: str
@@ -217,8 +217,10 @@ def parse_parameters(value: bytes) -> Parameterised:
     raw: dict[str, str] = {}
     ambiguous: set[str] = set()
     if stop >= 0:
+        doubtful = False  # as are those behind an odd one: its stray words may hold a quote that swallows them
         for name, content, odd in _parameters(text, stop):
-            if odd:
+            doubtful |= odd
+            if doubtful:
                 ambiguous.add(name)
             if name in raw:
                 if raw[name] != content:
