@@ -197,7 +197,8 @@ class Parameterised:
 
     Text is Latin-1: encode it so to have the bytes that were sent. *ambiguous* names the parameters that stood there
     more than once with different values (the first counts here, as in most clients, but not in all), or whose quoted
-    value is followed by stray words, all behind such a one, and a boundary whose quote never closes.
+    value is followed by stray words, all behind such a one, and a boundary whose quote never closes or that no
+    semicolon parts from what stands before it.
     """
 
     value: str
@@ -233,9 +234,10 @@ def parse_parameters(value: bytes) -> Parameterised:
 def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
     """Yield the parameters of *text* from *at* on: name as it is written but in lower case, value, and whether some
     programs take the value for another: words follow its quote that are no comment and no parameter, or it is a
-    boundary whose quote never closes."""
+    boundary whose quote never closes, or without a semicolon before it."""
     while at < len(text):
-        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
+        before, at = at, _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
+        parted = ";" in text[before:at]
         match = _PARAMETER_NAME.match(text, at)
         if match is None:  # a comment, or words that are no parameter: on to the next semicolon
             at = _skip(text, at)
@@ -255,6 +257,7 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
                 stop = following.start()
             content = text[at:stop].partition(" (")[0].strip(_WHITE)
             at = stop
+        odd |= not parted and name.startswith("boundary")
         yield name, content, odd
 
 
