@@ -106,6 +106,7 @@ def _domain(name: str) -> str | None:
         or _UNSAFE.search(out)
         or _AUTHORITY_END.search(out)
         or "@" in out
+        or ":" in out
         or any(len(label) > 63 for label in labels)
     ):
         return None

@@ -88,6 +88,7 @@ UNUSABLE = {
     "DEL": "https://example.com/\x7f",
     "empty": "",
     "IDN that becomes a path": "https://exam℀ple.com/",
+    "IDN that becomes a port": "https://ü%3A80.example/",
     "IDN label too long": "https://" + "ü" * 70 + ".de/",
     "non-ASCII port": "https://example.com:８０/",
 }
