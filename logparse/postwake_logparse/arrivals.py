@@ -65,17 +65,15 @@ class Arrivals:
         entry = messages.ids.open.get(queue_id)
         if entry is None or entry.newer is not None:
             entry = messages.entry(queue_id, at_us, host)
-        if entry.message is None and messages.of(entry) is None:
+        message = entry.message or messages.of(entry)
+        if message is None:
             if sender.startswith("double-bounce@") and entry.client is None and entry.parent is None:
                 return  # an address probe or a bounce of a bounce: no mail of anybody's, unless an attempt says so
             message = messages.make(entry, at_us, sender, host)
             if not message.stored and message.queue_id == queue_id:
                 message.recipients = nrcpt
         elif entry.bare:
-            message = messages.of_line(queue_id, at_us, host)[1]
             messages.complete(entry, message, sender, size_bytes, nrcpt)
-        else:
-            message = messages.of_line(queue_id, at_us, host)[1]
         if message.size_bytes != size_bytes and message.queue_id == queue_id:
             messages.weigh(message, size_bytes)
 

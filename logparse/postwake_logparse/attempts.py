@@ -9,7 +9,7 @@ from postwake.store.bulk import DeliveryRow, MessageRow
 from postwake.store.schema import HOUR_US
 from postwake_logparse.attempt_reading import Tried
 from postwake_logparse.hops import Hops
-from postwake_logparse.messages import Messages
+from postwake_logparse.messages import Messages, after_acceptance
 from postwake_logparse.outcome import Outcomes
 from postwake_logparse.queue_ids import QueueEntry
 
@@ -56,9 +56,8 @@ class Attempts:
                 kind, delivery, message = EventType.HANDED_OVER, next_hop, next_hop.message
         if entry.way is not None:
             messages.first_attempt(entry, message, record, kind)
-        _, accepted_us, direction, domain, tag = message.cohort
-        if at_us < accepted_us < at_us + 1_000_000:
-            at_us = accepted_us  # a stamp of whole seconds; no mail is delivered before it is accepted
+        _, _, direction, domain, tag = message.cohort
+        at_us = after_acceptance(message, at_us)
         handed_over = kind is EventType.HANDED_OVER
         bulk = messages.bulk
         number = bulk.next_event
