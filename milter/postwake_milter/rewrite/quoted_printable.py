@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import binascii
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from typing import NamedTuple
 
 from .placing import (
     ENCODED_LINE,
@@ -24,23 +23,27 @@ from .placing import (
     line_ending,
 )
 
-_BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n|[ \t]*\Z)")
-_PADDING = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
-"""What a line with white space at its end ends in."""
-_ESCAPE = re.compile(rb"=..", re.DOTALL)
+# What nearly all equals signs begin comes first: a soft break, or an escape in capitals.
+_BROKEN = re.compile(rb"=(?!\r\n|[0-9A-F][0-9A-F]|[0-9A-Fa-f]{2}|[ \t]*+(?:\r?\n|\Z))")
+_PADDING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
+"""White space at the end of a line was put there on the way and is not content (rule 3)."""
 _SPECIAL = re.compile(rb"[^\t -<>-~]")
 _PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x3D)
 _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
 _UPPER_ESCAPE = re.compile(rb"=(?:[0-9][A-F]|[A-F][0-9A-F])")
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """A physical line of quoted-printable: what it says, and what ends it."""
 
     content: bytes
     tail: bytes
     soft: bool
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no line follows."""
+        return not self.tail.endswith(b"\n")
 
 
 class QuotedPrintable:
@@ -51,108 +54,80 @@ class QuotedPrintable:
             raise TransferError("malformed-quoted-printable")
         self._encoded = encoded
         self._eol = line_ending(encoded, eol)
-        # White space at the end of a line was put there on the way and is not content (rule 3).
-        self._padded = encoded.endswith((b" ", b"\t")) or any(ending in encoded for ending in _PADDING)
+        # Most of what holds no tab has no padding, either, and the pattern looks at every space.
+        self._padded = encoded.endswith((b" ", b"\t")) or any(
+            space + ending in encoded for space in (b" ", b"\t") if space in encoded for ending in (b"\n", b"\r\n")
+        )
         self.decoded = self.decode(encoded)
 
     def decode(self, encoded: bytes) -> bytes:
         """Return the content of *encoded*, lines of such a body."""
-        if not self._padded:
-            return binascii.a2b_qp(encoded)
-        return b"".join(
-            binascii.a2b_qp(line.content) + (b"" if line.soft else line.tail.lstrip(b" \t"))
-            for line in _read_lines(encoded)
-        )
+        return binascii.a2b_qp(_PADDING.sub(b"", encoded) if self._padded else encoded)
 
     def place(self, spans: Sequence[Span]) -> Placement:
         """Return the place of *spans*: only the physical lines that they touch will be wrapped anew."""
-        texts = self._encoded.split(b"\n")
-        starts = list(accumulate(self._lengths(texts), initial=0))
-        if starts[-1] != len(self.decoded):
-            raise TransferError("malformed-quoted-printable")
         runs: list[_Run] = []
         contents: list[bytes] = []  # of the runs
         gaps: list[Span] = []  # in the contents, one behind the other
-        size = done = 0
-        for first, last, numbers in _group(spans, texts, starts[:-1]):
-            final = last == len(texts) - 1
-            lines = [_read_line(text, last=False) for text in texts[first:last]]
-            lines.append(_read_line(texts[last], last=final))
-            before = b"\n".join(texts[done:first]) + b"\n" if first > done else b""
-            self._check(before, starts[done], starts[first])
-            items = _take_apart(lines, starts[first : last + 1], spans, numbers)
-            simple = [type(item) for item in items] == [bytes, int, bytes, _Line]
-            runs.append(_Run(before, items, numbers[0] if simple else -1))
-            contents.append(self.decoded[starts[first] : starts[last + 1]])
-            shift = size - starts[first]
-            gaps += [(spans[number][0] + shift, spans[number][1] + shift) for number in numbers]
+        size = done = number = 0
+        at = start = 0  # where the next line begins, in the encoded bytes and in the content
+        while number < len(spans):
+            at, start = self._go_to(spans[number][0], at, start)
+            before = self._encoded[done:at]
+            lines: list[_Line] = []
+            starts: list[int] = []
+            first = number
+            while number < len(spans) and (not lines or spans[number][0] < start or lines[-1].is_last):
+                end = spans[number][1]
+                # What is replaced may end in a line break, and so join the next line.
+                while not lines or (not lines[-1].is_last and (start < end or (start == end and not lines[-1].soft))):
+                    stop = self._encoded.find(b"\n", at) + 1 or len(self._encoded)
+                    lines.append(_read_line(self._encoded[at:stop]))
+                    starts.append(start)
+                    at, start = stop, start + self._said(at, stop, start)
+                number += 1
+            items = _take_apart(lines, starts, spans[first:number], first)
+            simple = number == first + 1 and len(items) == 4
+            runs.append(_Run(before, items, first if simple else -1))
+            contents.append(self.decoded[starts[0] : start])
+            gaps += [(begin - starts[0] + size, end - starts[0] + size) for begin, end in spans[first:number]]
             size += len(contents[-1])
-            done = last + 1
-        rest = b"\n".join(texts[done:]) if done < len(texts) else b""
-        self._check(rest, starts[done], len(self.decoded))
-        style = _Style.of(self._encoded, texts, self._eol)
-        return _Lines(runs, rest, style, Gaps(b"".join(contents), gaps), self.decode)
-
-    def _check(self, kept: bytes, start: int, end: int) -> None:
-        """Prove that the lines *kept* say what stands from *start* to *end*."""
-        if self.decode(kept) != self.decoded[start:end]:
+            done = at
+        if start + self._said(done, len(self._encoded), start) != len(self.decoded):
             raise TransferError(TRANSFER_CHECK_FAILED)
+        style = _Style.of(self._encoded, self._eol)
+        return _Lines(runs, self._encoded[done:], style, Gaps(b"".join(contents), gaps), self.decode)
 
-    def _lengths(self, texts: Sequence[bytes]) -> list[int]:
-        """Return the decoded length of each physical line, its line break included."""
-        if self._padded:
-            return [_decoded_length(line) for line in _read_lines(self._encoded)]
-        # An escape is two bytes longer than what it says; a soft break takes its equals sign and line break with it.
-        lengths = [len(text) - 2 * text.count(b"=") + (not text.endswith(b"=\r")) for text in texts]
-        if not texts[-1].endswith(b"="):
-            lengths[-1] -= 1
-        return lengths
+    def _go_to(self, offset: int, at: int, start: int) -> Span:
+        """Return where the line begins that holds decoded *offset*, in the encoded bytes and in the content.
+
+        *at* and *start* are the same of a line that is not behind it; what the lines between say is proved.
+        """
+        while True:
+            # No line says more than it is long: whole ones can be passed at once for as long as what is missing.
+            stop = self._encoded.rfind(b"\n", at, at + offset - start) + 1 or self._encoded.find(b"\n", at) + 1
+            length = self._said(at, stop, start) if stop else 0
+            if not stop or start + length > offset:
+                return at, start
+            at, start = stop, start + length
+
+    def _said(self, at: int, stop: int, start: int) -> int:
+        """Return how much the lines from *at* to *stop* say, and prove that it is what stands at decoded *start*."""
+        said = self.decode(self._encoded[at:stop])
+        if not self.decoded.startswith(said, start):
+            raise TransferError(TRANSFER_CHECK_FAILED)
+        return len(said)
 
 
-def _read_lines(encoded: bytes) -> list[_Line]:
-    texts = encoded.split(b"\n")
-    last = texts.pop()
-    return [*(_read_line(text, last=False) for text in texts), _read_line(last, last=True)]
-
-
-def _read_line(text: bytes, *, last: bool) -> _Line:
-    """Take a line apart, *text* being without its LF; the last one has none."""
-    eol = b"" if last else b"\n"
-    if not last and text.endswith(b"\r"):
-        eol = b"\r\n"
-        text = text[:-1]
+def _read_line(text: bytes) -> _Line:
+    """Take a line apart."""
+    eol = b"\r\n" if text.endswith(b"\r\n") else b"\n" if text.endswith(b"\n") else b""
+    text = text.removesuffix(eol)
     content = text.rstrip(b" \t")
     padding = text[len(content) :]
     if content.endswith(b"="):
         return _Line(content[:-1], b"=" + padding + eol, soft=True)
     return _Line(content, padding + eol, soft=False)
-
-
-def _decoded_length(line: _Line) -> int:
-    length = len(line.content) - 2 * line.content.count(b"=")
-    return length if line.soft else length + len(line.tail.lstrip(b" \t"))
-
-
-def _group(
-    spans: Sequence[Span], texts: Sequence[bytes], starts: Sequence[int]
-) -> Iterable[tuple[int, int, list[int]]]:
-    """Yield runs of lines, first and last, with the numbers of the spans that touch them; no line is in two runs."""
-    run: tuple[int, int, list[int]] | None = None
-    for number, (start, end) in enumerate(spans):
-        first = bisect_right(starts, start) - 1
-        last = max(first, bisect_right(starts, end - 1) - 1)
-        joins = last + 1 < len(texts) and starts[last + 1] == end
-        if joins and not texts[last].rstrip(b" \t\r").endswith(b"="):
-            last += 1  # what is replaced ends in a line break, and so joins the next line
-        if run is not None and first <= run[1]:
-            run[2].append(number)
-            run = (run[0], max(run[1], last), run[2])
-        else:
-            if run is not None:
-                yield run
-            run = (first, last, [number])
-    if run is not None:
-        yield run
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +139,8 @@ class _Style:
     lower: bool
 
     @classmethod
-    def of(cls, encoded: bytes, texts: Sequence[bytes], eol: bytes) -> _Style:
+    def of(cls, encoded: bytes, eol: bytes) -> _Style:
+        texts = encoded.split(b"\n")
         longest_text = max(texts, key=len).rstrip(b" \t\r")
         soft = longest = len(longest_text)
         if not longest_text.endswith(b"="):  # rare: the longest line is usually one that was broken
@@ -250,10 +226,11 @@ class _Run:
     """How a run with such a gap is wrapped, by the length of what comes into it, where nothing of that is escaped."""
 
 
-def _take_apart(
-    lines: Sequence[_Line], starts: Sequence[int], spans: Sequence[Span], numbers: Sequence[int]
-) -> list[_Item]:
-    """Return what the physical *lines* say, whose decoded content starts at *starts*, the spans *numbers* cut out."""
+def _take_apart(lines: Sequence[_Line], starts: Sequence[int], spans: Sequence[Span], first: int) -> list[_Item]:
+    """Return what the physical *lines* say, whose decoded content starts at *starts*, *spans* cut out.
+
+    The spans are numbered from *first*.
+    """
     places = _Places(lines, starts)
     items: list[_Item] = []
     where = 0  # the physical line, and the place in it, up to which everything is taken
@@ -275,8 +252,7 @@ def _take_apart(
         else:
             items.append(content)
 
-    for number in numbers:
-        start, end = spans[number]
+    for number, (start, end) in enumerate(spans, first):
         take_to(*places.find(start))
         items.append(number)
         where, column = places.find(end)
@@ -381,29 +357,32 @@ def _guard_space(content: bytes, style: _Style) -> bytes:
 
 
 class _Places:
-    """Finds decoded offsets in neighbouring physical lines; each line is looked at once, however long it is."""
+    """Finds decoded offsets, none before the last, in neighbouring lines; each byte is looked at once, or twice."""
 
     def __init__(self, lines: Sequence[_Line], starts: Sequence[int]) -> None:
         self._lines = lines
         self._starts = starts
-        self._escapes: dict[int, list[int]] = {}
-        """Of the lines looked at, what offset in the decoded line each escape is for."""
+        self._number = 0
+        self._place = 0
+        self._offset = starts[0]
 
     def find(self, offset: int) -> tuple[int, int]:
         """Return the line of decoded *offset*, and its place in the line's content.
 
         TransferError if the offset is between the CR and the LF of a line break, which no edit has business with.
         """
-        number = max(0, bisect_right(self._starts, offset) - 1)
-        line = self._lines[number]
-        escapes = self._escapes.get(number)
-        if escapes is None:
-            escapes = [match.start() - 2 * count for count, match in enumerate(_ESCAPE.finditer(line.content))]
-            self._escapes[number] = escapes
-        wanted = offset - self._starts[number]
-        place = wanted + 2 * bisect_left(escapes, wanted)
-        if place > len(line.content):
+        starts, number = self._starts, self._number
+        while number + 1 < len(starts) and starts[number + 1] <= offset:
+            number += 1
+        if number > self._number:
+            self._number, self._place, self._offset = number, 0, starts[number]
+        content = self._lines[number].content
+        seen, place = self._place, self._place + offset - self._offset
+        while escapes := content.count(b"=", seen, place):  # each is two bytes longer than what it says
+            seen, place = place, place + 2 * escapes
+        if place > len(content):
             raise TransferError("edit-inside-line-break")
+        self._place, self._offset = place, offset
         return number, place
 
 
