@@ -8,6 +8,7 @@ customers use their own host name is told by the shape of its path. To add one, 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 TRACKING_HOSTS: Final = (
@@ -79,13 +80,17 @@ def is_tracking_link(host: str, rest: str) -> bool:
 
     *host* is its host in lower case without port, *rest* all of the URL behind ``//``.
     """
-    labels = host.split(".")[-_MAX_LABELS:]
-    for first in range(len(labels) - 1):
-        if ".".join(labels[first:]) in _HOSTS:
-            return True
+    if _is_tracking_host(host):
+        return True
     path = rest.find("/")
     if path < 0:
         return False
     return _PATHS.match(rest, path) is not None or (
         host.startswith("email.") and _MAILGUN_PATH.match(rest, path) is not None
     )
+
+
+@lru_cache(maxsize=1024)
+def _is_tracking_host(host: str) -> bool:
+    labels = host.split(".")[-_MAX_LABELS:]
+    return any(".".join(labels[first:]) in _HOSTS for first in range(len(labels) - 1))
