@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -22,13 +21,29 @@ log = logging.getLogger("postwake")
 
 def set_up_logging(level: str = "INFO") -> None:
     """Log to standard error, a line a record, with a priority prefix when the journal reads it (sd-daemon(3))."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     handler.setFormatter(_Formatter(journal="JOURNAL_STREAM" in os.environ))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     # A record would look its thread up and leave a dummy behind for each of libmilter's (gh-114423).
     logging.logThreads = False
+    # Nor where it was written and by which process (logging HOWTO, "Optimization"): there is one for each message.
+    logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # documented there
+
+
+class _Handler(logging.Handler):
+    """Writes each record to standard error in one write(2), which needs no lock: threads would stand in line for it."""
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            os.write(2, f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(record)
 
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -39,11 +54,19 @@ class _Formatter(logging.Formatter):
         stamp = "" if journal else "%(asctime)s "
         super().__init__(f"{stamp}%(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         self._journal = journal
+        self._time = (-1, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        second = int(record.created)
+        if second != self._time[0]:
+            self._time = second, super().formatTime(record, datefmt)
+        return self._time[1]
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = super().format(record).splitlines() or [""]
+        text = super().format(record)
         # A traceback has lines, and so may text that a stranger wrote: none of them may pass for a record of its own.
-        text = "\n  ".join(lines)
+        if not text.isprintable():
+            text = "\n  ".join(text.splitlines() or [""])
         if not self._journal:
             return text
         priority = f"<{_PRIORITY.get(record.levelno, 6)}>"

@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from postwake.service import _Formatter, notify, watchdog_s
+from postwake.service import _Formatter, _Handler, notify, watchdog_s
 
 _DAEMON = """
 import sys
@@ -140,6 +141,35 @@ def test_abstract_socket_and_none(monkeypatch: pytest.MonkeyPatch) -> None:
     notify("READY=1")
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
+
+
+def test_each_record_has_its_time() -> None:
+    """The time that is written is that of the record, to the second, whichever came before."""
+    formatter = _Formatter(journal=False)
+    written = []
+    for at_s in (0, 1, 1.5, 0):
+        record = logging.LogRecord("postwake", logging.INFO, "f", 1, "x", (), None)
+        record.created = at_s
+        written.append(formatter.format(record))
+    expected = [time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at_s)) for at_s in (0, 1, 1, 0)]
+    assert written == [f"{at} postwake: x" for at in expected]
+
+
+def test_one_write_a_record() -> None:
+    """A record goes to standard error whole, in one write, whatever characters are in it."""
+    reader, writer = os.pipe()
+    before = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        handler = _Handler()
+        handler.setFormatter(_Formatter(journal=True))
+        handler.handle(logging.LogRecord("postwake", logging.INFO, "f", 1, "sender=%s", ("a\udcff",), None))
+    finally:
+        os.dup2(before, 2)
+        for descriptor in (before, writer):
+            os.close(descriptor)
+    assert os.read(reader, 100) == b"<6>postwake: sender=a\\udcff\n"
+    os.close(reader)
 
 
 @pytest.mark.parametrize("journal", [True, False])
