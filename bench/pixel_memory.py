@@ -194,7 +194,7 @@ def in_process(directory: Path, arguments: argparse.Namespace) -> None:
             assert kept is not None
             hits.append(kept)
         room.acquire()
-        recorder.writer.submit_hits(Batch(hits, room), len(hits))
+        recorder.writer.submit_batch(Batch(hits, room), len(hits))
         table.look(start + 64)
     recorder.close()
     table.look(start, last=True)

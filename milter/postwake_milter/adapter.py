@@ -27,6 +27,7 @@ from typing import Any
 import Milter
 
 import milter
+from postwake.events import Direction
 from postwake.tracking_id import make_tracking_id
 from postwake_milter.handle import Envelope, Handled, Handler
 from postwake_milter.policy import Origin
@@ -68,6 +69,8 @@ class Application:
         self.handler = handler
         self.process = process
         self.stats = stats
+        self.begun: set[Session] = set()
+        """Those with a message on its way."""
 
 
 class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
@@ -78,7 +81,12 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
         self._client_name = ""
         # From outside, for all we know: of a client whose name is not UTF-8 we are not told (see above).
         self._client_ip = "unknown"
+        self._origin = Origin()
         self._begin(b"")
+
+    def _end(self) -> None:
+        self._begin(b"")
+        self._application.begun.discard(self)
 
     def _begin(self, sender: bytes) -> None:
         self._sender = sender
@@ -111,6 +119,8 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
     def envfrom_bytes(self, sender: bytes, *_parameters: bytes) -> int:
         """Begin a message."""
         self._begin(sender)
+        self._origin = Origin(self._client_ip, self._macro("{auth_authen}"))
+        self._application.begun.add(self)
         return self._answer(Milter.P_NR_MAIL)
 
     def envrcpt_bytes(self, recipient: bytes, *_parameters: bytes) -> int:
@@ -147,7 +157,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
             handled = self._application.process(self._envelope(queue_id))
             # Nothing between the edits and the verdict: Postfix before August 2026 commits a damaged queue file when a
             # milter dies (kill -9) between the two.
-            self._begin(b"")
+            self._end()
             stats.count(handled.outcome, time.perf_counter() - started, handled.malformed_controls)
             if handled.header_changes or handled.body is not None:
                 edits_started = True
@@ -156,16 +166,17 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
         except Exception:  # the milter's fail-open edge
             log.exception("%s: %s", queue_id, "told to try again" if edits_started else "sent on unchanged")
             stats.count("tempfailed" if edits_started else "failed", time.perf_counter() - started)
-            self._begin(b"")
+            self._end()
             return TEMPFAIL if edits_started else ACCEPT
 
     def abort(self) -> int:
         """Forget the message; may come without one, and twice."""
-        self._begin(b"")
+        self._end()
         return CONTINUE
 
     def close(self) -> int:
         """End of the connection; may come before connect."""
+        self._end()
         return CONTINUE
 
     def _edit(self, handled: Handled) -> None:
@@ -181,10 +192,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
             self.replacebody(handled.body)
 
     def _is_inbound(self) -> bool:
-        return self._application.handler.direction(self._origin()).label == "inbound"
-
-    def _origin(self) -> Origin:
-        return Origin(self._client_ip, self._macro("{auth_authen}"))
+        return self._application.handler.direction(self._origin) is Direction.INBOUND
 
     def _macro(self, name: str) -> str:
         try:
@@ -203,7 +211,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
             host=self._macro("j"),
             sender=_address(self._sender),
             recipients=tuple(_address(recipient) for recipient in self._recipients),
-            origin=self._origin(),
+            origin=self._origin,
             client=f"{self._client_name}[{self._client_ip}]" if self._client_name else "",
             fields=Fields(self._fields),
             body=b"".join(self._chunks),

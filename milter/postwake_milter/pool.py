@@ -17,11 +17,11 @@ import logging
 import queue
 import threading
 import time
-from concurrent.futures import Future
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from postwake.errors import StoreUnavailableError
-from postwake.events import Accepted
+from postwake.events import Accepted, Event
 from postwake.store.recorder import Recorder
 from postwake_milter.handle import Envelope, Handled, Handler
 
@@ -29,9 +29,12 @@ log = logging.getLogger("postwake.milter")
 
 
 class _Job:
-    """One message on its way through. Plain locks: an Event costs a hand-off of the interpreter more."""
+    """One message on its way through, and its row: :class:`postwake.store.writer.Batch`.
 
-    __slots__ = ("_claim", "done", "envelope", "future", "handled", "handler", "recorded_from_s")
+    Plain locks: an Event costs a hand-off of the interpreter more.
+    """
+
+    __slots__ = ("_claim", "done", "envelope", "error", "handled", "handler", "recorded_from_s", "told", "wanted")
 
     def __init__(self, envelope: Envelope, handler: Handler) -> None:
         self.envelope = envelope
@@ -41,9 +44,13 @@ class _Job:
         self.done.acquire()
         self._claim = threading.Lock()
         self.handled: Handled | None = None
-        self.future: Future[None] | None = None
         self.recorded_from_s: float | None = None
         """When the row went to the writer, by the monotonic clock; None before."""
+        self.wanted = True
+        """Whether the writer is to write it; after that it is the spool's."""
+        self.told = False
+        """Whether the writer has said what became of the row: :attr:`error`, or nothing that is wrong."""
+        self.error: Exception | None = None
 
     def claim(self) -> bool:
         """Return True to the first who asks."""
@@ -53,6 +60,24 @@ class _Job:
     def claimed(self) -> bool:
         """Whether somebody has asked."""
         return self._claim.locked()
+
+    def take(self) -> Sequence[Event]:
+        """Begin to write the row, unless it has gone to the spool in the meantime."""
+        assert self.handled is not None
+        return (self.handled.event,) if self.wanted else ()
+
+    def written(self, problems: Mapping[int, Exception]) -> None:
+        """Let the message go on: the store has its row, or says what is wrong with it."""
+        self._tell(problems.get(0))
+
+    def refused(self, error: StoreUnavailableError) -> None:
+        """Let the message go on to the spool."""
+        self._tell(error)
+
+    def _tell(self, error: Exception | None) -> None:
+        self.error = error
+        self.told = True
+        self.done.release()
 
 
 class Pool:
@@ -115,14 +140,11 @@ class Pool:
         log.info("%s: %s", job.envelope.queue_id, handled)
         job.recorded_from_s = time.monotonic()
         if self._recorder.writer.healthy:
-            try:
-                future = self._recorder.writer.submit_event(handled.event)
-            except StoreUnavailableError:
-                pass  # full or closed: the waiting thread goes to the spool
-            else:
-                job.future = future
-                future.add_done_callback(lambda _: job.done.release())
+            # Full or closed: the waiting thread goes to the spool.
+            with suppress(StoreUnavailableError):
+                self._recorder.writer.submit_batch(job, 1)
                 return
+        job.wanted = False
         job.done.release()
 
     def _handle(self, handler: Handler, envelope: Envelope) -> Handled:
@@ -133,22 +155,19 @@ class Pool:
             log.exception("%s: rewriting failed: sent on unchanged", envelope.queue_id)
             handled = handler.timed_out(envelope, "error")
         if isinstance(handled.event, Accepted):
-            took_us = int((time.perf_counter() - started) * 1e6)
-            handled = replace(handled, event=replace(handled.event, rewrite_us=took_us))
+            handled.event.rewrite_us = int((time.perf_counter() - started) * 1e6)
         return handled
 
     def _settle(self, job: _Job, handled: Handled) -> Handled:
         """Return *handled* once it is safe: committed, or else in the spool."""
-        future = job.future
-        if future is not None and future.done() and not future.cancelled():
-            error = future.exception()
-            if error is None:
+        if job.told:
+            if job.error is None:
                 return handled
-            if not isinstance(error, StoreUnavailableError):
-                return self._unrecorded(handled, job.envelope, error)
-        elif future is not None:
+            if not isinstance(job.error, StoreUnavailableError):
+                return self._unrecorded(handled, job.envelope, job.error)
+        elif job.wanted:
             # Committed late after all, it is found again by its tracking ID when the spool is replayed.
-            future.cancel()
+            job.wanted = False
             log.warning("%s: the store has not committed in time", job.envelope.queue_id)
             self._recorder.writer.healthy = False
         return self._record(handled, job.envelope)

@@ -33,6 +33,15 @@ TAKE_UP_S = 0.3
 SETTLE_S = 0.1
 """For the edits and the verdict of the last message to leave through libmilter."""
 
+GATHER_S = 0.001
+"""For each other message that is on its way, but for :data:`FEW`, a row waits so long for theirs: five rows written
+together cost a third of what they cost one by one."""
+
+GATHER_AT_MOST_S = 0.01
+
+FEW = 2
+"""With no more others on their way nobody waits: the processor has time for each."""
+
 Load = Callable[[], tuple[Config, Handler]]
 
 
@@ -70,6 +79,13 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
             return pool.process(current, envelope, current.config.milter.rewrite_timeout_s)
 
     application = Application(handler, process, stats)
+    writer = recorder.writer
+
+    def gather_s() -> float:
+        coming = len(application.begun) - max(1, writer.depth)
+        return min(GATHER_AT_MOST_S, GATHER_S * max(0, coming - FEW))
+
+    writer.gather_s = gather_s
     libmilter = threading.Thread(target=serve, args=(listener, application), name="libmilter", daemon=True)
     libmilter.start()
 

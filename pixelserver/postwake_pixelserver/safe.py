@@ -39,7 +39,7 @@ class _Waiter:
 
 
 class _Batch:
-    """Hits that go to the writer together: :class:`postwake.store.writer.HitBatch`."""
+    """Hits that go to the writer together: :class:`postwake.store.writer.Batch`."""
 
     __slots__ = ("_safe", "_waiters")
 
@@ -96,7 +96,7 @@ class Safe:
                 self._give_to_spool(waiters)
                 continue
             try:
-                self._recorder.writer.submit_hits(_Batch(self, waiters), len(waiters))
+                self._recorder.writer.submit_batch(_Batch(self, waiters), len(waiters))
             except StoreUnavailableError as error:
                 self._recorder.trouble(error)
                 self._give_to_spool(waiters)

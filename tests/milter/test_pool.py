@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +216,6 @@ def test_many_at_once(
     make_pool: Callable[..., Pool], make_handler: Callable[..., Handler], make_envelope: Make, tmp_path: Path
 ) -> None:
     """Every one of many messages at once gets its own verdict, and each is in the store once."""
-    from dataclasses import replace
-
     pool, handler = make_pool(threads=3), make_handler()
     verdicts: list[bytes | None] = []
 

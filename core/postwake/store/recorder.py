@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from postwake.errors import StoreUnavailableError
@@ -60,7 +61,7 @@ class Recorder:
         """
         if self.writer.healthy:
             try:
-                wait(self.writer.submit_event(event), timeout_s)
+                wait(self.writer.submit(partial(apply_event, event=event)), timeout_s)
                 return True
             except StoreUnavailableError as error:
                 self.trouble(error)

@@ -1,11 +1,10 @@
 """The one writing thread of a process: it owns the only write connection and commits in groups.
 
-Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, accepted messages, or batches of hits. Those
-that wait together share one transaction. Each function has a savepoint, so that one that fails takes nothing with it;
-messages and hits are written together (:func:`postwake.store.accepted.apply_together`, :mod:`postwake.store.hit_group`),
-and one by one only if that cannot be. A future is resolved after the commit. When the store itself fails (locked, full,
-read-only, gone, replaced by another file) everybody of the group gets :class:`StoreUnavailableError`; the connection is
-opened again for the next.
+Jobs are functions of a :class:`~postwake.store.transaction.Transaction`, or batches of events. Those that wait together
+share one transaction. Each function has a savepoint, so that one that fails takes nothing with it; events are written
+together (:func:`postwake.store.accepted.apply_together`, :mod:`postwake.store.hit_group`), and one by one only if that
+cannot be. Who waits hears of it after the commit. When the store itself fails (locked, full, read-only, gone, replaced
+by another file) everybody of the group gets :class:`StoreUnavailableError`; the connection is opened again for the next.
 
 Make it after any fork: neither the thread nor an SQLite connection survives one.
 """
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from postwake.errors import StoreUnavailableError
-from postwake.events import Accepted, Event, Hit
+from postwake.events import Accepted, Event, Hit, Requeued
 from postwake.store.accepted import apply_together
 from postwake.store.apply import apply_event
 from postwake.store.connection import LockStats, Synchronous, WriteLock, file_identity, is_the_stores, open_writer
@@ -42,11 +41,14 @@ GATHER_S = 0.001
 who comes alone."""
 
 
-class HitBatch(Protocol):
-    """Hits that were handed over together, on behalf of those who wait for them; called on the writer's thread."""
+class Batch(Protocol):
+    """Events that are handed over together, on behalf of those who wait for them; called on the writer's thread.
 
-    def take(self) -> Sequence[Hit]:
-        """Return the hits that are still wanted: what is told afterwards is about these."""
+    Lighter than a future for each, which is made of locks.
+    """
+
+    def take(self) -> Sequence[Event]:
+        """Return the events that are still wanted: what is told afterwards is about these."""
 
     def written(self, problems: Mapping[int, Exception]) -> None:
         """Hear that they are committed, all but those at the places that have a problem of their own."""
@@ -55,8 +57,8 @@ class HitBatch(Protocol):
         """Hear why none of them is."""
 
 
-_Job = tuple[Callable[[Transaction], Any] | Accepted, "Future[Any]"]
-_Item = _Job | HitBatch
+_Job = tuple[Callable[[Transaction], Any], "Future[Any]"]
+_Item = _Job | Batch
 _Outcome = tuple["Future[Any]", Any, Exception | None]
 
 
@@ -81,6 +83,8 @@ class Writer:
         self.healthy = True
         self._busy_timeout_ms = busy_timeout_ms
         self._synchronous: Synchronous = synchronous
+        self.gather_s: Callable[[], float] = lambda: 0.0
+        """How long the thread lets jobs gather, asked when the first has come; 0 where none is on its way."""
         self._queue: queue.SimpleQueue[tuple[_Item, int] | None] = queue.SimpleQueue()
         self._transactions: Transactions | None = None
         self._dirty = False
@@ -101,16 +105,8 @@ class Writer:
         self._put((job, future), 1)
         return future
 
-    def submit_event(self, event: Event) -> Future[None]:
-        """Queue *event* to be applied; as with :meth:`submit`."""
-        if not isinstance(event, Accepted):
-            return self.submit(partial(apply_event, event=event))
-        future: Future[None] = Future()
-        self._put((event, future), 1)
-        return future
-
-    def submit_hits(self, batch: HitBatch, count: int) -> None:
-        """Queue the *count* hits of *batch*, at most :data:`MAX_GROUP`, to be written together. Errors as above."""
+    def submit_batch(self, batch: Batch, count: int) -> None:
+        """Queue the *count* events of *batch*, at most :data:`MAX_GROUP`, to be applied together. Errors as above."""
         self._put(batch, count)
 
     def _put(self, item: _Item, count: int) -> None:
@@ -145,8 +141,9 @@ class Writer:
             except queue.Empty:
                 self._idle()
                 continue
-            if size >= BUSY_GROUP:
-                time.sleep(GATHER_S)
+            gather_s = max(self.gather_s(), GATHER_S if size >= BUSY_GROUP else 0.0)
+            if gather_s:
+                time.sleep(gather_s)
             group: list[_Item] = []
             size = 0
             while entry is not None:
@@ -170,24 +167,24 @@ class Writer:
     def _commit(self, group: Sequence[_Item]) -> None:
         jobs = [item for item in group if isinstance(item, tuple) and item[1].set_running_or_notify_cancel()]
         batches = [(item, item.take()) for item in group if not isinstance(item, tuple)]
-        hits = [hit for _, taken in batches for hit in taken]
-        together = len(hits) > 1 or any(isinstance(job, Accepted) for job, _ in jobs)
-        if not jobs and not hits:
+        events = [event for _, taken in batches for event in taken]
+        if not jobs and not events:
             return
+        together = len(events) > 1 or isinstance(next(iter(events), None), Accepted)
         try:
             transactions = self._open()
             try:
-                written = self._write(transactions, jobs, hits, together=together)
+                written = self._write(transactions, jobs, events, together=together)
             except Exception as error:
                 if not together or is_the_stores(error):
                     raise
                 # One of the events is at fault, or there already: it is found when they go one by one.
-                written = self._write(transactions, jobs, hits, together=False)
+                written = self._write(transactions, jobs, events, together=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait, and the thread lives on
             self._failed(jobs, [batch for batch, _ in batches], error)
             return
         self.stats.commits += 1
-        self.stats.jobs += len(jobs) + len(hits)
+        self.stats.jobs += len(jobs) + len(events)
         self.healthy = True
         self._dirty = True
         outcomes, problems = written
@@ -203,29 +200,25 @@ class Writer:
             start = end
 
     def _write(
-        self, transactions: Transactions, jobs: Sequence[_Job], hits: Sequence[Hit], *, together: bool
+        self, transactions: Transactions, jobs: Sequence[_Job], events: Sequence[Event], *, together: bool
     ) -> tuple[list[_Outcome], dict[int, Exception]]:
-        """Write everything in one transaction; return what became of each job, and the hits with a problem."""
+        """Write everything in one transaction; return what became of each job, and the events with a problem."""
         problems: dict[int, Exception] = {}
         with transactions.begin(self._busy_timeout_ms / 1000) as transaction:
             if together:
-                apply_together(transaction, [job for job, _ in jobs if isinstance(job, Accepted)])
+                apply_together(transaction, [event for event in events if isinstance(event, Accepted)])
+                hits = [event for event in events if isinstance(event, Hit)]
                 if hits:
                     apply_hits(transaction, hits)
-            else:
-                for place, hit in enumerate(hits):
-                    _, problem = _attempt(transactions, transaction, partial(apply_event, event=hit))
+            for place, event in enumerate(events):
+                if not together or isinstance(event, Requeued):
+                    _, problem = _attempt(transactions, transaction, partial(apply_event, event=event))
                     if problem is not None:
                         problems[place] = problem
-            outcomes = [
-                (future, None, None)
-                if together and isinstance(job, Accepted)
-                else (future, *_attempt(transactions, transaction, job))
-                for job, future in jobs
-            ]
+            outcomes = [(future, *_attempt(transactions, transaction, job)) for job, future in jobs]
         return outcomes, problems
 
-    def _failed(self, jobs: Sequence[_Job], batches: Sequence[HitBatch], error: Exception) -> None:
+    def _failed(self, jobs: Sequence[_Job], batches: Sequence[Batch], error: Exception) -> None:
         self.healthy = False
         self.stats.failed_groups += 1
         self.stats.last_error = str(error)
@@ -256,14 +249,11 @@ class Writer:
 
 
 def _attempt(
-    transactions: Transactions, transaction: Transaction, job: Callable[[Transaction], Any] | Accepted
+    transactions: Transactions, transaction: Transaction, job: Callable[[Transaction], Any]
 ) -> tuple[Any, Exception | None]:
-    """Run *job*, or apply it, in a savepoint; return its result or what it raised."""
+    """Run *job* in a savepoint; return its result or what it raised."""
     try:
         with transactions.savepoint(transaction):
-            if isinstance(job, Accepted):
-                apply_event(transaction, job)
-                return None, None
             return job(transaction), None
     except Exception as error:
         if is_the_stores(error):

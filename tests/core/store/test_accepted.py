@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from postwake.errors import StoreUnavailableError
 from postwake.events import Accepted, Direction, EventType, Hit, Requeued, State, Who
 from postwake.store import queries
 from postwake.store.accepted import MERGES, apply_together
@@ -323,17 +324,34 @@ def test_together_only_where_nothing_is_known(
             apply_together(transaction, group)
 
 
+class Group:
+    """Events that wait together."""
+
+    def __init__(self, events: Sequence[Accepted]) -> None:
+        self.events = events
+        self.told = threading.Event()
+        self.problems: Mapping[int, Exception] | None = None
+
+    def take(self) -> Sequence[Accepted]:
+        return self.events
+
+    def written(self, problems: Mapping[int, Exception]) -> None:
+        self.problems = problems
+        self.told.set()
+
+    def refused(self, error: StoreUnavailableError) -> None:
+        self.told.set()
+
+
 def test_a_group_with_one_that_is_there_already(store: Path, accepted: Make, ask: Ask) -> None:
     """A message that comes again among new ones is written once, and so are they."""
     writer = Writer(store)
     try:
-        writer.submit_event(accepted(1)).result(20)
-        go = threading.Event()
-        blocked = writer.submit(lambda _: go.wait(20))
-        waiting = [writer.submit_event(accepted(n)) for n in (2, 1, 3)]
-        go.set()
-        blocked.result(20)
-        assert [future.result(20) for future in waiting] == [None, None, None]
+        writer.submit(lambda transaction: apply_event(transaction, accepted(1))).result(20)
+        group = Group([accepted(n) for n in (2, 1, 3)])
+        writer.submit_batch(group, 3)
+        assert group.told.wait(20)
+        assert group.problems == {}
     finally:
         writer.close()
     assert ask("SELECT count(*), count(DISTINCT tracking_id) FROM message") == [(3, 3)]

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from postwake.errors import ConfigError, StoreUnavailableError
-from postwake.events import Hit
+from postwake.events import Event, Hit
 from postwake.store.apply import apply_event
 from postwake.store.connection import WriteLock, migrate_file, open_writer
 from postwake.store.transaction import Transaction, Transactions
@@ -274,6 +274,48 @@ def test_a_cancelled_job_is_not_run(writer: Writer, ask: Ask) -> None:
     assert running.result(20) is None
     wait(writer.submit(note("next")), 20)
     assert ask("SELECT key FROM meta") == [("next",)]
+
+
+class Noted:
+    """A batch of one event; it notes who told it what became of it."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.told = threading.Event()
+        self.outcome: object = None
+        self.teller = ""
+
+    def take(self) -> list[Event]:
+        return [self.event]
+
+    def written(self, problems: Mapping[int, Exception]) -> None:
+        self._hear(dict(problems))
+
+    def refused(self, error: StoreUnavailableError) -> None:
+        self._hear(error)
+
+    def _hear(self, outcome: object) -> None:
+        self.outcome, self.teller = outcome, threading.current_thread().name
+        self.told.set()
+
+
+def test_rows_gather(writer: Writer, accepted: Callable[..., Any], ask: Ask) -> None:
+    """As long as others are on their way rows wait for each other, and are written in one commit."""
+    wait(writer.submit(note("opened")), 20)
+    batches = [Noted(accepted(number)) for number in (1, 2, 3)]
+    last = threading.Event()
+
+    def gather_s() -> float:  # asked when the first has come: the others come now
+        assert last.wait(20)
+        return 0.0
+
+    writer.gather_s = gather_s
+    for batch in batches:
+        writer.submit_batch(batch, 1)
+    last.set()
+    assert all(batch.told.wait(20) for batch in batches)
+    assert (writer.stats.commits, writer.stats.jobs) == (2, 4)
+    assert ask("SELECT count(*) FROM message") == [(3,)]
 
 
 def test_a_full_queue(writer: Writer) -> None:
