@@ -70,17 +70,17 @@ class Gaps:
 
     def __init__(self, data: bytes, spans: Sequence[Span]) -> None:
         """Cut *spans* out of *data*; ValueError for one out of order or out of bounds."""
-        self._kept: list[bytes] = []
+        self._pieces: list[bytes] = []  # at every second place room for a replacement
         at = 0
         for start, end in spans:
             if not at <= start <= end <= len(data):
                 raise ValueError(f"span of bytes {start} to {end}: expected {at} <= start <= end <= {len(data)}")
-            self._kept.append(data[at:start])
+            self._pieces += (data[at:start], b"")
             at = end
-        self._rest = data[at:]
+        self._pieces.append(data[at:])
 
     def fill(self, replacements: Sequence[bytes]) -> bytes:
         """Return the bytes with *replacements* in the gaps."""
-        pieces = [piece for pair in zip(self._kept, replacements, strict=True) for piece in pair]
-        pieces.append(self._rest)
+        pieces = self._pieces.copy()
+        pieces[1::2] = replacements
         return b"".join(pieces)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from struct import Struct
 from typing import NamedTuple
 
 from .placing import (
@@ -29,6 +31,7 @@ _PADDING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 """White space at the end of a line was put there on the way and is not content (rule 3)."""
 _SPECIAL = re.compile(rb"[^\t -<>-~]")
 _PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x3D)
+_SHAPE = bytes.maketrans(_PLAIN, b"x" * len(_PLAIN))
 _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
 _UPPER_ESCAPE = re.compile(rb"=(?:[0-9][A-F]|[A-F][0-9A-F])")
 
@@ -87,8 +90,7 @@ class QuotedPrintable:
                     at, start = stop, start + self._said(at, stop, start)
                 number += 1
             items = _take_apart(lines, starts, spans[first:number], first)
-            simple = number == first + 1 and len(items) == 4
-            runs.append(_Run(before, items, first if simple else -1))
+            runs.append(_Run(before, items))
             contents.append(self.decoded[starts[0] : start])
             gaps += [(begin - starts[0] + size, end - starts[0] + size) for begin, end in spans[first:number]]
             size += len(contents[-1])
@@ -169,13 +171,8 @@ class _Style:
 
     def wrap(self, content: bytes, tail: bytes, *, soft: bool) -> bytes:
         """Return an encoded *content* in lines no longer than the limit, the last of them ending in *tail*."""
-        out: list[bytes] = []
-        at = 0
-        for stop in self.breaks(content, soft=soft):
-            out += (content[at:stop], b"=", self.eol)
-            at = stop
-        out += (content[at:], tail)
-        return b"".join(out)
+        stops = [0, *self.breaks(content, soft=soft), len(content)]
+        return (b"=" + self.eol).join([content[at:stop] for at, stop in pairwise(stops)]) + tail
 
     def breaks(self, content: bytes, *, soft: bool) -> Iterator[int]:
         """Yield the offsets at which an encoded *content*, whose last line is broken as well if *soft*, is broken."""
@@ -207,12 +204,6 @@ def _break_before(content: bytes, at: int, stop: int) -> int:
 _Item = bytes | int | _Line
 
 
-_Piece = bytes | tuple[int, int]
-"""Of a run that is wrapped: bytes of its own, or from where to where what comes into its gap."""
-_MAX_LAYOUTS = 4
-"""Of one run: a link's URL has the same length in every message."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Neighbouring physical lines that are wrapped anew, and the encoded bytes before them, which stay."""
@@ -220,10 +211,6 @@ class _Run:
     before: bytes
     items: list[_Item]
     """What the lines say, encoded but not wrapped: bytes, the number of a replacement, or the end of a logical line."""
-    gap: int
-    """The number of the only replacement between bytes of one logical line, or -1 where it is not so simple."""
-    layouts: dict[int, list[_Piece]] = field(default_factory=dict)
-    """How a run with such a gap is wrapped, by the length of what comes into it, where nothing of that is escaped."""
 
 
 def _take_apart(lines: Sequence[_Line], starts: Sequence[int], spans: Sequence[Span], first: int) -> list[_Item]:
@@ -277,71 +264,134 @@ class _Lines:
         self._style = style
         self._contents = contents
         self._decode = decode
+        self._layouts: dict[bytes, _Layout] = {}
 
     def fill(self, replacements: Sequence[bytes]) -> bytes:
         """Return the encoded bytes with *replacements* in their places, wrapped as the original is."""
         style = self._style
-        out: list[bytes] = []
-        for run in self._runs:
-            out.append(run.before)
-            if run.gap < 0 or not _is_plain(new := replacements[run.gap]):
-                out.append(b"".join(_wrapped(style, run.items, replacements)))
-                continue
-            layout = run.layouts.get(len(new))
-            if layout is None:
-                layout = _lay_out(style, run.items, len(new))
-                if len(run.layouts) < _MAX_LAYOUTS:
-                    run.layouts[len(new)] = layout
-            out.append(b"".join([piece if type(piece) is bytes else new[piece[0] : piece[1]] for piece in layout]))
-        anew = out[1::2]
-        whole = all(lines.endswith(b"\n") for lines in (anew if self._rest else anew[:-1]))
-        meant = self._contents.fill([style.break_lines(new) if b"\n" in new else new for new in replacements])
-        if not whole or self._decode(b"".join(anew)) != meant:
+        # Where a line is broken depends on what is escaped, and on nothing else that is in it.
+        shape = b"\n".join(replacements).translate(_SHAPE)
+        layout = self._layouts.get(shape)
+        if layout is None:
+            layout = _lay_out(style, self._runs, self._rest, replacements)
+            if len(self._layouts) < _MAX_LAYOUTS and not layout.breaks:
+                self._layouts[shape] = layout
+        filled, anew = layout.fill(replacements, style)
+        meant = [style.break_lines(new) if b"\n" in new else new for new in replacements]
+        if self._decode(anew) != self._contents.fill(meant):
             raise TransferError(TRANSFER_CHECK_FAILED)
-        out.append(self._rest)
-        return b"".join(out)
+        return filled
 
 
-def _wrapped(style: _Style, items: Sequence[_Item], replacements: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the encoded bytes of a run."""
-    content: list[bytes] = []
-    for item in items:
-        if isinstance(item, bytes):
-            content.append(item)
-        elif isinstance(item, int):
-            first, *more = replacements[item].replace(b"\r\n", b"\n").split(b"\n")
-            content.append(style.encode(first))
-            for text in more:
-                yield style.wrap(_guard_space(b"".join(content), style), style.eol, soft=False)
-                content = [style.encode(text)]
-        else:
-            text = b"".join(content)
-            yield style.wrap(text if item.soft else _guard_space(text, style), item.tail, soft=item.soft)
-            content = []
+_MAX_LAYOUTS = 2
+"""Of one placement: a link's URL has the same length in every message, or one of two."""
 
 
-def _lay_out(style: _Style, items: Sequence[_Item], length: int) -> list[_Piece]:
-    """Return how a run with one gap is wrapped when *length* plain bytes come into it, whatever they are."""
-    before, _, after, end = items
-    assert isinstance(before, bytes)
-    assert isinstance(after, bytes)
-    assert isinstance(end, _Line)
-    content = before + b"x" * length + after
-    content = content if end.soft else _guard_space(content, style)
-    gap, behind = len(before), len(before) + length
-    pieces: list[_Piece] = []
-    at = 0
-    for stop in (*style.breaks(content, soft=end.soft), len(content)):
-        if at < gap:
-            pieces.append(content[at : min(stop, gap)])
-        if stop > gap and at < behind:
-            pieces.append((max(at, gap) - gap, min(stop, behind) - gap))
-        if stop > behind:
-            pieces.append(content[max(at, behind) : stop])
-        pieces.append(b"=" + style.eol)
-        at = stop
-    pieces[-1] = end.tail
-    return pieces
+class _Layout:
+    """How the lines of all runs are wrapped, for whatever is escaped where these replacements are.
+
+    Of a newsletter's thousands that is the same for all: what is left to be done for one is done without a loop.
+    """
+
+    __slots__ = ("_anew", "_cut", "_escaped", "_whole", "breaks")
+
+    def __init__(self, whole: _Pieces, anew: _Pieces, escaped: Sequence[int], breaks: Collection[int]) -> None:
+        """*escaped*: the numbers of the replacements that are spelt otherwise than they are; *breaks*: of those with
+        line breaks, whose very bytes are in the layout."""
+        self._cut = Struct("".join([f"{length}s" for length in whole.lengths])).unpack
+        self._whole = whole.between
+        self._anew = anew.between
+        self._escaped = escaped
+        self.breaks = breaks
+
+    def fill(self, replacements: Sequence[bytes], style: _Style) -> tuple[bytes, bytes]:
+        """Return all lines with *replacements* in their places, and those of the runs alone."""
+        encoded = [*replacements]
+        for number in self._escaped:
+            encoded[number] = b"" if number in self.breaks else style.encode(encoded[number])
+        cut = self._cut(b"".join(encoded))
+        whole, anew = self._whole.copy(), self._anew.copy()
+        whole[1::2] = anew[1::2] = cut
+        return b"".join(whole), b"".join(anew)
+
+
+class _Pieces:
+    """Encoded bytes of which some are to be cut from the replacements, one after the other: of those, the lengths."""
+
+    __slots__ = ("between", "lengths")
+
+    def __init__(self) -> None:
+        self.between: list[bytes] = [b""]
+        """All else, with room for what is cut at every second place."""
+        self.lengths: list[int] = []
+
+    def add(self, data: bytes) -> None:
+        """Add bytes."""
+        self.between[-1] += data
+
+    def leave(self, length: int) -> None:
+        """Leave room for the next *length* bytes of the replacements."""
+        self.between += (b"", b"")
+        self.lengths.append(length)
+
+    def extend(self, more: _Pieces) -> None:
+        """Add *more*."""
+        self.between[-1] += more.between[0]
+        self.between += more.between[1:]
+        self.lengths += more.lengths
+
+
+def _lay_out(style: _Style, runs: Sequence[_Run], rest: bytes, replacements: Sequence[bytes]) -> _Layout:
+    """Return how *runs* are wrapped with *replacements* in their places, or with any others of their shape."""
+    whole, anew = _Pieces(), _Pieces()
+    escaped = [number for number, new in enumerate(replacements) if not _is_plain(new)]
+    breaks = {number for number in escaped if b"\n" in replacements[number]}
+    for run in runs:
+        pieces = _Pieces()
+        content = b""
+        gaps = [0]  # where in the content they begin and end
+        for item in run.items:
+            if isinstance(item, bytes):
+                content += item
+            elif isinstance(item, _Line):
+                _wrap(style, content, gaps, item.tail, pieces, soft=item.soft)
+                content, gaps = b"", [0]
+            elif item in breaks:
+                first, *more = replacements[item].replace(b"\r\n", b"\n").split(b"\n")
+                content += style.encode(first)
+                for text in more:
+                    _wrap(style, content, gaps, style.eol, pieces, soft=False)
+                    content, gaps = style.encode(text), [0]
+            else:
+                gaps.append(len(content))
+                content += style.encode(replacements[item]) if item in escaped else replacements[item]
+                gaps.append(len(content))
+        if not pieces.between[-1].endswith(b"\n") and (rest or run is not runs[-1]):
+            raise TransferError(TRANSFER_CHECK_FAILED)
+        anew.extend(pieces)
+        whole.add(run.before)
+        whole.extend(pieces)
+    whole.add(rest)
+    return _Layout(whole, anew, escaped, breaks)
+
+
+def _wrap(style: _Style, content: bytes, gaps: Sequence[int], tail: bytes, pieces: _Pieces, *, soft: bool) -> None:
+    """Add the logical line *content*, wrapped, and its *tail* to *pieces*, with room for what is in its *gaps*."""
+    content = content if soft else _guard_space(content, style)
+    stops = [*style.breaks(content, soft=soft), len(content)]
+    at_stop = 0
+    for number, (at, end) in enumerate(pairwise((*gaps, len(content)))):
+        while at < end:
+            if at == stops[at_stop]:
+                pieces.add(b"=" + style.eol)
+                at_stop += 1
+            stop = min(end, stops[at_stop])
+            if number % 2:
+                pieces.leave(stop - at)
+            else:
+                pieces.add(content[at:stop])
+            at = stop
+    pieces.add(tail)
 
 
 def _is_plain(data: bytes) -> bool:

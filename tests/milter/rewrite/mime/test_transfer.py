@@ -345,7 +345,9 @@ def test_new_lines_that_do_not_say_what_is_meant(damage: bytes, monkeypatch: pyt
     lay_out = quoted_printable._lay_out
 
     def damaged(*arguments: Any) -> Any:
-        return [damage, *lay_out(*arguments)]
+        layout = lay_out(*arguments)
+        layout._anew[0] = damage + layout._anew[0]
+        return layout
 
     monkeypatch.setattr(quoted_printable, "_lay_out", damaged)
     place = open_body(b"one=20line\r\nand another that is edited\r\nand a third", "quoted-printable").place([(14, 21)])
@@ -358,7 +360,12 @@ def test_new_lines_that_do_not_say_what_is_meant(damage: bytes, monkeypatch: pyt
 
 def test_a_new_line_that_lost_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line without its break would run into the next, which is not looked at again."""
-    monkeypatch.setattr(quoted_printable, "_lay_out", lambda *_: [b"and none that is edited=\r\n", b"=0D=0A"])
+    wrap = quoted_printable._wrap
+
+    def unended(style: Any, content: bytes, gaps: Any, tail: bytes, pieces: Any, *, soft: bool) -> None:
+        wrap(style, content, gaps, b"=" + tail + b"=0D=0A", pieces, soft=soft)
+
+    monkeypatch.setattr(quoted_printable, "_wrap", unended)
     place = open_body(b"one=20line\r\nand another that is edited\r\nand a third", "quoted-printable").place([(14, 21)])
     with pytest.raises(TransferError, match=TRANSFER_CHECK_FAILED):
         place.fill([b"none"])
