@@ -30,6 +30,8 @@ from postwake_milter.rewrite.transfer import apply_to, open_body
 class SigningMint:
     """Signs real tokens, as the milter does."""
 
+    host = "track.example.com"
+
     def __init__(self) -> None:
         self._ring = KeyRing({1: b"k" * 32})
         self._id = bytes(range(16))

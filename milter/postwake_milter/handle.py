@@ -24,7 +24,7 @@ MAX_SUBJECT_CHARS = 250
 """Longer subjects are cut in the store; RFC 5322 recommends 78."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """A message as the MTA handed it over."""
 
@@ -46,7 +46,7 @@ class Envelope:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handled:
     """What the milter does with a message, and what it records."""
 
@@ -127,7 +127,8 @@ class Handler:
         privacy = effective_privacy(Privacy.parse(tracking.privacy), envelope.fields)
         mint = TokenMint(self._keys, tracking.url, envelope.tracking_id, 1 if alone else 0, privacy)
         body = None if envelope.body_skipped else envelope.body
-        rewritten = rewrite(envelope.fields, body, self._plan(domain, shared=not alone), mint, self._memory)
+        plan = self._plan(domain, shared=not alone)
+        rewritten = rewrite(envelope.fields, body, plan, mint, self._memory)
         changes = rewritten.header_changes
         if rewritten.tracked:
             changes = (*changes, HeaderChange(STAMP, 0, envelope.tracking_id.hex().encode("ascii")))

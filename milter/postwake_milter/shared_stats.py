@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -34,7 +35,7 @@ class WorkerStats:
 
     def count(self, outcome: str, seconds: float, malformed_controls: int = 0) -> None:
         """Count a message that ended as *outcome* after *seconds* at end-of-message, and its unreadable fields."""
-        bucket = next((number for number, bound in enumerate(BUCKETS_S) if seconds <= bound), len(BUCKETS_S))
+        bucket = bisect_left(BUCKETS_S, seconds)
         with self._lock:
             self._slots[OUTCOMES.index(outcome)] += 1
             self._slots[len(OUTCOMES) + bucket] += 1

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .headers import RawField, parse_parameters, unfold, values
 
 _TYPE = re.compile(r"[!#$&^_.+*%'`{|}~0-9a-z-]+/[!#$&^_.+*%'`{|}~0-9a-z-]+\Z")
 _COMMENT = re.compile(r"\([^()]*\)")
+_REMEMBERED_BYTES = 500
+"""Fields up to this size are read once for all messages that have the same; longer ones would fill the memory."""
 _WHITE_TO_SOME = re.compile(r"[\x1c-\x1f\x85\xa0]")
 """Bytes that some programs take for white space, and others for a part of a boundary."""
 
@@ -49,9 +52,19 @@ class Content:
 
 def describe(fields: Sequence[RawField], default_type: str = "text/plain") -> Content:
     """Return what *fields* say of the entity that they head; *default_type* where no Content-Type stands."""
-    types = values(fields, b"content-type")
-    encodings = values(fields, b"content-transfer-encoding")
-    dispositions = values(fields, b"content-disposition")
+    stated = (
+        tuple(values(fields, b"content-type")),
+        tuple(values(fields, b"content-transfer-encoding")),
+        tuple(values(fields, b"content-disposition")),
+    )
+    remembered = sum(len(value) for named in stated for value in named) <= _REMEMBERED_BYTES
+    return (_read if remembered else _read.__wrapped__)(*stated, default_type)
+
+
+@lru_cache(maxsize=256)
+def _read(
+    types: Sequence[bytes], encodings: Sequence[bytes], dispositions: Sequence[bytes], default_type: str
+) -> Content:
     parsed = parse_parameters(types[0]) if types else None
     placed = parse_parameters(dispositions[0]) if dispositions else None
     kind = default_type

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from postwake.tokens import Privacy
 
-from .headers import RawField, decode_text, unfold
+from .headers import Fields, decode_text, unfold
 
 MAX_JSON_BYTES = 102_400
 """Longest JSON value that is read: as much as Postfix takes of a header (header_size_limit)."""
@@ -89,8 +89,10 @@ class _Draft:
             self.metadata[key] = _clean(text)[:MAX_VALUE_CHARS]
 
 
-def read_control(fields: Sequence[RawField]) -> Control:
+def read_control(fields: Fields) -> Control:
     """Return what *fields* ask for."""
+    if _READERS.keys().isdisjoint(fields.by_name) and not any(name.startswith(_PREFIXED) for name in fields.by_name):
+        return _NOTHING  # most mail; the rest is not hurried
     own, vendors = _Draft(), _Draft()
     seen: dict[bytes, int] = {}
     remove: list[tuple[bytes, int]] = []
@@ -414,3 +416,5 @@ _PREFIXES: tuple[tuple[bytes, Callable[[str], _Reader]], ...] = (
     (b"x-metadata-", _metadata),
     (b"x-pm-metadata-", _metadata),
 )
+_PREFIXED = tuple(prefix for prefix, _ in _PREFIXES)
+_NOTHING = Control()

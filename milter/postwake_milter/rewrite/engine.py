@@ -8,10 +8,11 @@ is in doubt the original goes out, with the name of the reason (:mod:`.reasons`)
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
 
 from postwake.tokens import Privacy
@@ -23,10 +24,10 @@ from .control import Control, read_control
 from .headers import Field, Fields, HeaderBlock, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
-from .links import Link, LinkRules, Skip, host_of
+from .links import Link, LinkRules, Skip
 from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
-from .pixel import BOTTOM, PixelPosition
+from .pixel import PixelPosition
 from .placing import TRANSFER_CHECK_FAILED, Span, TransferError, line_ending
 from .quoted_printable import encode_quoted_printable
 from .transfer import open_body, overlong_line
@@ -55,6 +56,11 @@ class Plan:
 class Mint(Protocol):
     """Makes the URLs that go into one message: plain ASCII, without quotes, spaces, ``&``, ``<`` or ``>``."""
 
+    @property
+    def host(self) -> str:
+        """The host that they lead to, lower case."""
+        ...
+
     def open_url(self, position: int) -> str:
         """Return the URL of the pixel at *position*: 0 bottom, 1 top."""
         ...
@@ -82,7 +88,7 @@ class HeaderChange:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rewritten:
     """What becomes of a message."""
 
@@ -104,6 +110,10 @@ class Rewritten:
     control: Control
 
 
+_counts = partial(defaultdict[str, int], int)
+"""Makes an empty count of reasons; a Counter takes ten times as long to make."""
+
+
 @dataclass(slots=True)
 class _Work:
     """What has been decided so far for one message."""
@@ -116,14 +126,14 @@ class _Work:
     pixels: int = 0
     pixelled: list[Part] = field(default_factory=list)
     """The parts that have them."""
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, int] = field(default_factory=_counts)
     kept: dict[str, Skip] = field(default_factory=dict)
     """What links of HTML parts lead to that are to be left alone, and why."""
     parts_rewritten: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, int] = field(default_factory=_counts)
     encoding: bytes | None = None
     """The message's own new Content-Transfer-Encoding."""
-    blocked: Counter[str] = field(default_factory=Counter)
+    blocked: dict[str, int] = field(default_factory=_counts)
     """Why texts that were to be edited are not, or not as was meant, in the order in which it came up."""
 
     def block(self, reason: str) -> None:
@@ -136,7 +146,11 @@ _NO_MEMORY = Memory(0)
 
 
 def rewrite(
-    fields: Sequence[RawField], body: bytes | None, plan: Plan, mint: Mint, memory: Memory = _NO_MEMORY
+    fields: Sequence[RawField],
+    body: bytes | None,
+    plan: Plan,
+    mint: Mint,
+    memory: Memory = _NO_MEMORY,
 ) -> Rewritten:
     """Return what becomes of the message with *fields* and *body*.
 
@@ -168,7 +182,12 @@ def rewrite(
         return _untouched(reason, control, ())
     if new_body is None:
         work = _Work(
-            work.opens, work.clicks, work.text, skipped=work.skipped, reasons=work.reasons, blocked=work.blocked
+            work.opens,
+            work.clicks,
+            work.text,
+            skipped=work.skipped,
+            reasons=work.reasons,
+            blocked=work.blocked,
         )
     changes = list(_removals(control))
     if work.encoding is not None:
@@ -187,7 +206,7 @@ def rewrite(
         if reason is not None:
             work.block(reason)
         # What is missing of a tracked message is told beside its links.
-        work.skipped.update({f"part-{name}": count for name, count in work.blocked.items()})
+        _add(work.skipped, {f"part-{name}": count for name, count in work.blocked.items()})
     return Rewritten(
         tracked,
         None if tracked else why,
@@ -200,6 +219,11 @@ def rewrite(
         dict(work.reasons),
         control,
     )
+
+
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        counts[name] += count
 
 
 def _untouched(reason: str, control: Control, changes: tuple[HeaderChange, ...]) -> Rewritten:
@@ -224,7 +248,7 @@ def _list_unsubscribe_mode(plan: Plan, control: Control) -> Literal["off", "add"
     return plan.list_unsubscribe
 
 
-def _declined(fields: Sequence[RawField], content: Content, control: Control, work: _Work, how: str) -> str | None:
+def _declined(fields: Fields, content: Content, control: Control, work: _Work, how: str) -> str | None:
     """Return why the message is not tracked, though its header fields may change; or None."""
     if control.privacy is Privacy.OFF:
         return "privacy-off"
@@ -323,7 +347,7 @@ def _rewrite_part(
     spans: tuple[Span, ...]
     if part.content.type == "text/html":
         draft = _html_draft(part, known, plan, targets, mint, work)
-        work.skipped.update(draft.skipped)
+        _add(work.skipped, draft.skipped)
         work.kept.update(draft.kept)
         if draft.reason is not None:
             work.block(draft.reason)
@@ -342,7 +366,7 @@ def _rewrite_part(
         flowed = parameters.get("format", "").lower() == "flowed"
         delsp = flowed and parameters.get("delsp", "").lower() == "yes"
         text = text_plain.edit_text(known.opened.decoded, rules, mint, delsp=delsp, first_link=first_link)
-        work.skipped.update(text.skipped)
+        _add(work.skipped, text.skipped)
         spans, pixels, links = tuple((edit.start, edit.end) for edit in text.edits), 0, list(text.links)
         replacements = [edit.replacement for edit in text.edits]
     if not spans:
@@ -368,7 +392,7 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
         skip_visible_url=plan.skip_visible_url,
         skip_unsubscribe=plan.skip_unsubscribe,
     )
-    host = host_of(mint.open_url(BOTTOM))
+    host = mint.host
 
     def make(targets: frozenset[str]) -> HtmlDraft:
         codec, reason = editable(charset, decoded)
@@ -453,7 +477,7 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     between header and body goes out as it came, as ``malformed-headers`` (an MTA never hands a milter such a message).
     """
     block = read_header(raw)
-    fields = [(item.name, item.value) for item in block.fields]
+    fields = Fields((item.name, item.value) for item in block.fields)
     if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].replace(b"\r\n", b""):
         # Something that is no field ends the header: for one program the body starts there, another reads on.
         return raw, _untouched("malformed-headers", read_control(fields), ())

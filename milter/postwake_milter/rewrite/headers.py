@@ -13,7 +13,6 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from urllib.parse import unquote_to_bytes
 
 from .charsets import find_codec
@@ -114,13 +113,16 @@ def read_block(text: bytes, start: int = 0, stop: int | None = None, stop_line: 
 class Fields(tuple[RawField, ...]):
     """A message's fields in order, and by name: some twenty names are asked for."""
 
-    @cached_property
-    def by_name(self) -> dict[bytes, list[bytes]]:
-        """The values of each name, which is in lower case."""
-        found: dict[bytes, list[bytes]] = {}
-        for name, value in self:
-            found.setdefault(name.lower(), []).append(value)
-        return found
+    by_name: dict[bytes, list[bytes]]
+    """The values of each name, which is in lower case."""
+
+    def __new__(cls, fields: Iterable[RawField] = ()) -> Fields:
+        """Take the fields, each name and value."""
+        new = super().__new__(cls, fields)
+        new.by_name = {}
+        for name, value in new:
+            new.by_name.setdefault(name.lower(), []).append(value)
+        return new
 
 
 def values(fields: Sequence[RawField], name: bytes) -> Sequence[bytes]:
@@ -143,6 +145,8 @@ def decode_text(value: bytes) -> str:
     spaces, so the result is safe on one line of a terminal or a table.
     """
     text = value.replace(b"\r", b"").replace(b"\n", b"").strip(b" \t").decode("utf-8", "surrogateescape")
+    if "=?" not in text and text.isprintable():
+        return text
     out: list[str] = []
     pending: tuple[str, bytes, str] | None = None  # charset, bytes, as written
     at = 0

@@ -65,7 +65,7 @@ class Skip(enum.StrEnum):
     VISIBLE_URL = "visible-url"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there may be hundreds in a mail
 class Link:
     """A wrapped link: its index in the message and the URL a click on it leads to."""
 

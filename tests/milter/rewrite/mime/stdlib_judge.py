@@ -38,6 +38,8 @@ class ChangedError(AssertionError):
 class JudgedMint:
     """Makes URLs from which the judge reads the destination back."""
 
+    host = HOST
+
     def open_url(self, position: int) -> str:
         """Return a pixel's URL."""
         return f"{_PIXEL}{position}.gif"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from postwake.tokens import Privacy
 from postwake_milter.rewrite import control as module
 from postwake_milter.rewrite.control import MAX_JSON_BYTES, MAX_METADATA, MAX_TAGS, Control, read_control
+from postwake_milter.rewrite.headers import Fields
 
 Expected = dict[str, object]
 
@@ -110,7 +111,7 @@ DIALECTS = [
 
 
 def _read(fields: list[tuple[str, str]]) -> Control:
-    return read_control([(name.encode(), b" " + value.encode()) for name, value in fields])
+    return read_control(Fields((name.encode(), b" " + value.encode()) for name, value in fields))
 
 
 @pytest.mark.parametrize(("fields", "expected"), DIALECTS)
@@ -234,7 +235,7 @@ VALUES = st.one_of(st.binary(max_size=40), st.sampled_from(WILD))
 )
 def test_never_raises(fields: list[tuple[str, bytes]]) -> None:
     """Whatever the fields hold, reading them gives an answer, and every one of ours is removed."""
-    control = read_control([(name.encode(), value) for name, value in fields])
+    control = read_control(Fields((name.encode(), value) for name, value in fields))
 
     assert len(control.remove) == sum(name != "Subject" for name, _ in fields)
 

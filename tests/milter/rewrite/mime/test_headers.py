@@ -221,3 +221,11 @@ def test_describe(fields: list[tuple[bytes, bytes]], kind: str, encoding: str, a
     content = describe(fields)
 
     assert (content.type, content.encoding, content.ambiguous) == (kind, encoding, ambiguous)
+
+
+def test_long_fields_are_not_remembered() -> None:
+    """What fields say is remembered for the next message that has the same, unless they are long."""
+    short, long = [(b"Content-Type", b" text/html")], [(b"Content-Type", b" text/html; name=" + b"x" * 1000)]
+    assert describe(short) is describe(list(short))
+    assert describe(long) is not describe(list(long))
+    assert describe(long) == describe(long)
