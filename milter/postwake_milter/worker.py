@@ -45,6 +45,11 @@ FEW = 2
 Load = Callable[[], tuple[Config, Handler]]
 
 
+def gather_s(begun: int, waiting: int) -> float:
+    """Return how long rows are to gather, *begun* messages being on their way and *waiting* rows there already."""
+    return min(GATHER_AT_MOST_S, GATHER_S * max(0, begun - waiting - FEW))
+
+
 def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> None:
     """Serve until told to stop, or until the process *parent* is gone.
 
@@ -79,13 +84,7 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
             return pool.process(current, envelope, current.config.milter.rewrite_timeout_s)
 
     application = Application(handler, process, stats)
-    writer = recorder.writer
-
-    def gather_s() -> float:
-        coming = len(application.begun) - max(1, writer.depth)
-        return min(GATHER_AT_MOST_S, GATHER_S * max(0, coming - FEW))
-
-    writer.gather_s = gather_s
+    recorder.writer.gather_s = lambda: gather_s(len(application.begun), recorder.writer.depth)
     libmilter = threading.Thread(target=serve, args=(listener, application), name="libmilter", daemon=True)
     libmilter.start()
 
