@@ -1,6 +1,6 @@
 """Control by header fields: what the application asks for, in the dialect it already speaks.
 
-:func:`read_control` reads Postwake's own fields and those of six sending services (docs/control-headers.md has
+:func:`read_control` reads Postwake's own fields and those of nine sending services (docs/control-headers.md has
 the table of fields and values) and says which fields to remove before the mail goes out. Our own fields win over a
 service's; among the services, "off" wins over "on", so that a leftover default never tracks mail that asked not to be.
 
@@ -180,12 +180,6 @@ def _read_unsubscribe(draft: _Draft, value: bytes) -> None:
     draft.unsubscribe.append(_switch(value))
 
 
-def _read_both(draft: _Draft, value: bytes) -> None:
-    on = _switch(value)
-    draft.opens.append(on)
-    draft.clicks.append(on)
-
-
 def _read_tag(draft: _Draft, value: bytes) -> None:
     draft.tag(decode_text(value))
 
@@ -242,11 +236,16 @@ def _read_pm_links(draft: _Draft, value: bytes) -> None:
 
 
 def _read_mg_clicks(draft: _Draft, value: bytes) -> None:
-    if unfold(value).lower() == "htmlonly":
-        draft.clicks.append(True)
-        draft.text.append(False)
-    else:
-        draft.clicks.append(_switch(value))
+    word = unfold(value).lower()
+    if word not in _ON | _OFF | {"htmlonly"}:
+        raise _Malformed(f"{_shown(word)}: expected yes, no or htmlonly")
+    draft.clicks.append(word not in _OFF)
+    draft.text.append(word in _ON)
+
+
+def _read_mg_both(draft: _Draft, value: bytes) -> None:
+    _read_mg_clicks(draft, value)
+    draft.opens.append(draft.clicks[-1])
 
 
 def _read_mg_variables(draft: _Draft, value: bytes) -> None:
@@ -289,10 +288,12 @@ def _read_smtpapi(draft: _Draft, value: bytes) -> None:
     if not isinstance(filters, dict):
         return
     clicks = _settings(filters, "clicktrack")
-    _append_switch(draft.clicks, clicks.get("enable"))
-    _append_switch(draft.text, clicks.get("enable_text"))
-    _append_switch(draft.opens, _settings(filters, "opentrack").get("enable"))
-    _append_switch(draft.unsubscribe, _settings(filters, "subscriptiontrack").get("enable"))
+    enabled = _json_switch(clicks.get("enable"))
+    # Off is off in text as well; on leaves that to enable_text, and where there is none, to the configuration.
+    _append(draft.clicks, enabled)
+    _append(draft.text, False if enabled is False else _json_switch(clicks.get("enable_text")))
+    _append(draft.opens, _json_switch(_settings(filters, "opentrack").get("enable")))
+    _append(draft.unsubscribe, _json_switch(_settings(filters, "subscriptiontrack").get("enable")))
     campaign = _settings(filters, "ganalytics").get("utm_campaign")
     if isinstance(campaign, str):
         draft.name_campaign(campaign)
@@ -304,11 +305,15 @@ def _settings(filters: dict[str, object], name: str) -> dict[str, object]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _append_switch(answers: list[bool], value: object) -> None:
-    """Take a JSON switch: true, false, 1, 0, or one of them as a string; anything else says nothing."""
+def _json_switch(value: object) -> bool | None:
+    """Return a JSON switch: true, false, 1, 0, or one of them as a string; None for anything else: it says nothing."""
     word = str(value).lower() if isinstance(value, bool | int | str) else ""
-    if word in _ON | _OFF:
-        answers.append(word in _ON)
+    return word in _ON if word in _ON | _OFF else None
+
+
+def _append(answers: list[bool], answer: bool | None) -> None:
+    if answer is not None:
+        answers.append(answer)
 
 
 # --- SparkPost ---
@@ -329,8 +334,9 @@ def _read_msys(draft: _Draft, value: bytes) -> None:
             draft.note(key, content)
     options = data.get("options")
     if isinstance(options, dict):
-        _append_switch(draft.opens, options.get("open_tracking"))
-        _append_switch(draft.clicks, options.get("click_tracking"))
+        _append(draft.opens, _json_switch(options.get("open_tracking")))
+        _append(draft.clicks, _json_switch(options.get("click_tracking")))
+        _append(draft.text, _json_switch(options.get("click_tracking")))
 
 
 # --- Amazon SES ---
@@ -348,6 +354,25 @@ def _read_ses_tags(draft: _Draft, value: bytes) -> None:
             wrong = pair
     if wrong:
         raise _Malformed(f"{_shown(wrong)}: expected name=value")
+
+
+# --- Mailchimp Transactional (Mandrill) ---
+
+
+def _read_mc_track(draft: _Draft, value: bytes) -> None:
+    """Read a list of what is tracked; all that it does not name is off, which is how its users turn it off."""
+    words = {word.strip().lower() for word in unfold(value).split(",")}
+    draft.opens.append("opens" in words)
+    draft.clicks.append(not words.isdisjoint(("clicks", "clicks_all", "clicks_htmlonly")))
+    draft.text.append(not words.isdisjoint(("clicks", "clicks_all", "clicks_textonly")))
+
+
+def _read_mc_metadata(draft: _Draft, value: bytes) -> None:
+    data = _json(value)
+    if "_rcpt" in data:  # for one recipient, perhaps of several
+        return
+    for key, content in data.items():
+        draft.note(key, content)
 
 
 def _json(value: bytes) -> dict[str, object]:
@@ -375,7 +400,7 @@ _OWN: dict[bytes, _Reader] = {
 }
 
 _STEERING = (
-    b"x-pm-message-stream",
+    *(b"x-pm-message-stream", b"x-pm-keepid"),
     *(b"x-mailgun-" + name for name in (b"dkim", b"drop-message", b"sending-ip", b"sending-ip-pool", b"require-tls")),
     *(b"x-mailgun-" + name for name in (b"skip-verification", b"recipient-variables", b"secondary-dkim")),
     *(b"x-mailgun-" + name for name in (b"template-name", b"template-version", b"template-variables")),
@@ -385,6 +410,11 @@ _STEERING = (
     b"x-ses-list-management-options",
     *(b"x-mj-templateid", b"x-mj-templatelanguage", b"x-mj-templateerrorreporting", b"x-mj-templateerrordeliver"),
     *(b"x-mj-vars", b"x-mj-monitoringcategory", b"x-mailjet-deduplicatecampaign", b"x-mailjet-prio"),
+    *(b"x-mc-" + name for name in (b"autotext", b"autohtml", b"template", b"mergevars", b"mergelanguage")),
+    *(b"x-mc-" + name for name in (b"googleanalytics", b"urlstripqs", b"preserverecipients", b"inlinecss")),
+    *(b"x-mc-" + name for name in (b"trackingdomain", b"signingdomain", b"subaccount", b"viewcontentlink")),
+    *(b"x-mc-" + name for name in (b"bccaddress", b"important", b"ippool", b"returnpathdomain", b"sendat")),
+    *(b"x-mailin-ip", b"x-sib-sandbox"),
 )
 """Fields that steer a service and ask nothing of us. Some name other recipients."""
 
@@ -393,7 +423,7 @@ _READERS: dict[bytes, _Reader] = {
     b"x-pm-trackopens": _read_opens,
     b"x-pm-tracklinks": _read_pm_links,
     b"x-pm-tag": _read_tag,
-    b"x-mailgun-track": _read_both,
+    b"x-mailgun-track": _read_mg_both,
     b"x-mailgun-track-opens": _read_opens,
     b"x-mailgun-track-clicks": _read_mg_clicks,
     b"x-mailgun-tag": _read_tag,
@@ -409,6 +439,13 @@ _READERS: dict[bytes, _Reader] = {
     b"x-mailjet-trackclick": _read_mj_clicks,
     b"x-mj-customid": _entry("custom-id"),
     b"x-mj-eventpayload": _entry("event-payload"),
+    b"x-mc-track": _read_mc_track,
+    b"x-mc-tags": _read_tags,
+    b"x-mc-metadata": _read_mc_metadata,
+    b"x-mc-googleanalyticscampaign": _read_campaign,
+    b"x-mailin-tag": _read_tag,
+    b"x-mailin-custom": _entry("custom"),
+    b"x-postal-tag": _read_tag,
     **dict.fromkeys(_STEERING, _dropped),
 }
 

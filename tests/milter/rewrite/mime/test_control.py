@@ -49,7 +49,27 @@ DIALECTS = [
     pytest.param([("X-PM-TrackLinks", "TextOnly")], {"track_clicks": False, "track_text": True}, id="postmark-text"),
     pytest.param([("X-PM-Tag", "a, b")], {"tags": ("a, b",)}, id="postmark-tag-with-comma"),
     pytest.param([("X-PM-Metadata-color", "blue")], {"metadata": {"color": "blue"}}, id="postmark-metadata"),
-    pytest.param([("X-Mailgun-Track", "no")], {"track_opens": False, "track_clicks": False}, id="mailgun-both"),
+    pytest.param(
+        [("X-Mailgun-Track", "no")],
+        {"track_opens": False, "track_clicks": False, "track_text": False},
+        id="mailgun-both-off",
+    ),
+    pytest.param(
+        [("X-Mailgun-Track", "yes")], {"track_opens": True, "track_clicks": True, "track_text": True}, id="mailgun-both"
+    ),
+    pytest.param(
+        [("X-Mailgun-Track", "htmlonly")],
+        {"track_opens": True, "track_clicks": True, "track_text": False},
+        id="mailgun-both-htmlonly",
+    ),
+    pytest.param(
+        [("X-Mailgun-Track-Clicks", "yes")], {"track_clicks": True, "track_text": True}, id="mailgun-clicks-in-text-too"
+    ),
+    pytest.param(
+        [("X-Mailgun-Track-Clicks", "yes"), ("X-Track-Text", "no")],
+        {"track_clicks": True, "track_text": False},
+        id="mailgun-clicks-but-own-text-off",
+    ),
     pytest.param(
         [("X-Mailgun-Track-Clicks", "htmlonly")], {"track_clicks": True, "track_text": False}, id="mailgun-htmlonly"
     ),
@@ -71,7 +91,13 @@ DIALECTS = [
     ),
     pytest.param(
         [("X-SMTPAPI", SENDGRID_FOLDED)],
-        {"tags": ("a", "b"), "metadata": {"u": "1"}, "track_clicks": False, "track_opens": True},
+        {
+            "tags": ("a", "b"),
+            "metadata": {"u": "1"},
+            "track_clicks": False,
+            "track_text": False,
+            "track_opens": True,
+        },
         id="sendgrid",
     ),
     pytest.param(
@@ -81,9 +107,53 @@ DIALECTS = [
     ),
     pytest.param(
         [("X-MSYS-API", SPARKPOST)],
-        {"campaign": "c", "tags": ("t",), "metadata": {"m": "true"}, "track_opens": False, "track_clicks": True},
+        {
+            "campaign": "c",
+            "tags": ("t",),
+            "metadata": {"m": "true"},
+            "track_opens": False,
+            "track_clicks": True,
+            "track_text": True,
+        },
         id="sparkpost",
     ),
+    pytest.param(
+        [("X-MSYS-API", '{"options": {"click_tracking": false}}')],
+        {"track_clicks": False, "track_text": False},
+        id="sparkpost-clicks-off",
+    ),
+    pytest.param(
+        [("X-MC-Track", "opens, clicks_all")],
+        {"track_opens": True, "track_clicks": True, "track_text": True},
+        id="mandrill-all",
+    ),
+    pytest.param(
+        [("X-MC-Track", "clicks_htmlonly")],
+        {"track_opens": False, "track_clicks": True, "track_text": False},
+        id="mandrill-html",
+    ),
+    pytest.param(
+        [("X-MC-Track", "opens,clicks_textonly")],
+        {"track_opens": True, "track_clicks": False, "track_text": True},
+        id="mandrill-text",
+    ),
+    pytest.param(
+        [("X-MC-Track", "noclicks")],
+        {"track_opens": False, "track_clicks": False, "track_text": False},
+        id="mandrill-any-other-word-is-off",
+    ),
+    pytest.param(
+        [
+            *[("X-MC-Tags", "a, b"), ("X-MC-Metadata", '{"id": 7}'), ("X-MC-GoogleAnalyticsCampaign", "spring")],
+            *[("X-MC-Metadata", '{"_rcpt": "a@x.example", "id": 8}'), ("X-MC-MergeVars", '{"_rcpt": "a@x.example"}')],
+            *[("X-MC-Autotext", "yes"), ("X-MC-Subaccount", "s")],
+        ],
+        {"tags": ("a", "b"), "metadata": {"id": "7"}, "campaign": "spring"},
+        id="mandrill-the-rest",
+    ),
+    pytest.param([("X-Mailin-Tag", "a, b")], {"tags": ("a, b",)}, id="brevo-tag"),
+    pytest.param([("X-Mailin-custom", "k:v|w:x")], {"metadata": {"custom": "k:v|w:x"}}, id="brevo-custom"),
+    pytest.param([("X-Postal-Tag", "receipt")], {"tags": ("receipt",)}, id="postal-tag"),
     pytest.param(
         [("X-SES-MESSAGE-TAGS", "campaign=book, x=y")],
         {"metadata": {"campaign": "book", "x": "y"}, "campaign": "book"},
@@ -162,6 +232,8 @@ def test_remove_counts_fields_of_a_name() -> None:
         ("X-MSYS-API", '{"a": "' + "x" * MAX_JSON_BYTES + '"}', f"at most {MAX_JSON_BYTES}"),
         ("X-Mailgun-Variables", "a=b", "not JSON"),
         ("X-SES-MESSAGE-TAGS", "a=b, c", "expected name=value"),
+        ("X-MC-Metadata", "id=7", "not JSON"),
+        ("X-Mailgun-Track", "html", "expected yes, no or htmlonly"),
         ("X-Metadata-", "x", "no key"),
     ],
 )
