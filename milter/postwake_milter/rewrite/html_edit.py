@@ -25,6 +25,8 @@ from .judge import CommentChange, Judge, LinkChange, html_end_tags
 from .links import (
     MAX_CONTENT_BYTES,
     OPT_OUTS,
+    SERVICE_ATTRIBUTES,
+    UNSUBSCRIBES,
     Link,
     LinkRules,
     Skip,
@@ -49,7 +51,7 @@ PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
 _STAND_IN: Final = "https://stand-in.postwake.invalid"
 _URLS: Final = re.compile(r"[A-Za-z0-9:/._~%?=+\[\]-]*")
 _PIXEL_ATTRIBUTE: Final = re.compile(rb'([a-z]+)="([^"]*)"')
-_LINK_ATTRIBUTES: Final = frozenset((b"href", b"rel", *OPT_OUTS))
+_LINK_ATTRIBUTES: Final = frozenset((b"href", b"rel", *OPT_OUTS, *SERVICE_ATTRIBUTES))
 _in_order: Final = attrgetter("start", "end")
 
 
@@ -258,7 +260,8 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
         found = attributes(html, tag, _LINK_ATTRIBUTES)
         refused = opt_outs(found, html)
         href = next((a for a in found if a.name == b"href"), None)
-        edits = [_removal(html, attribute) for attribute in refused]
+        stripped = [*refused, *(a for a in found if a.name in SERVICE_ATTRIBUTES)]
+        edits = [_removal(html, attribute) for attribute in stripped]
         value: bytes | None = None
         url: str | None = None
         if href is not None:
@@ -267,6 +270,8 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
             reason = destination if isinstance(destination, Skip) else None
             if refused:
                 reason = Skip.OPT_OUT
+            elif reason is None and stripped and plan.skip_unsubscribe and _unsubscribes(html, stripped):
+                reason = Skip.UNSUBSCRIBE
             elif reason is None and tag.name == b"a":
                 rel = next((html[a.value_start : a.value_end] for a in found if a.name == b"rel"), b"")
                 content = html[tag.end : _content_end(scan.tags, number)]
@@ -278,17 +283,20 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
             else:
                 stand_in = _link_stand_in(len(out.destinations))
                 value, url = raw, stand_in.decode()
-                if tag.comment >= 0 and html.startswith(b">", href.value_end):
+                bare = html[href.value_end] not in b"\"'"
+                if tag.comment >= 0 and (html.startswith(b">", href.value_end) or (bare and stripped)):
                     out.fragile[len(out.destinations)] = raw
                 out.destinations.append(destination)
                 edits.append(Edit(href.value_start, href.value_end, stand_in))
         if not edits:
             continue
+        if len(edits) > 1:
+            edits.sort(key=_in_order)
         out.edits += edits
         if tag.comment >= 0:
             in_comments.setdefault(tag.comment, []).extend(edits)
         else:
-            out.changes.append(LinkChange(ordinal, value, url, frozenset(a.name.decode("latin-1") for a in refused)))
+            out.changes.append(LinkChange(ordinal, value, url, frozenset(a.name.decode("latin-1") for a in stripped)))
     for comment, edits in in_comments.items():
         start, end = scan.comments[comment]
         before = html[start:end]
@@ -320,6 +328,12 @@ def _content_end(tags: list[Tag], number: int) -> int:
         if tag.name == b"a":
             return tag.start
     return limit
+
+
+def _unsubscribes(html: bytes, stripped: list[Attribute]) -> bool:
+    """Whether the first attribute called :data:`.links.UNSUBSCRIBES` says that the link unsubscribes."""
+    values = (html[a.value_start : a.value_end] for a in stripped if a.name == UNSUBSCRIBES)
+    return next(values, b"").strip() == b"1"
 
 
 def _removal(html: bytes, attribute: Attribute) -> Edit:

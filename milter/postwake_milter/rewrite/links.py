@@ -107,6 +107,17 @@ OPT_OUTS: Final[Mapping[bytes, frozenset[bytes] | None]] = {
 The values (in lower case) that mean it; None where the attribute's presence does, unless its value is ``false``.
 """
 
+SERVICE_ATTRIBUTES: Final = frozenset(
+    (
+        *(b"ses:tags", b"ses:custom-path"),  # Amazon SES: what its events say of the link; a path for apps
+        *(b"data-msys-linkname", b"data-msys-sublink", b"data-msys-unsubscribe"),  # SparkPost: the same, and below
+    )
+)
+"""Attributes that tell a service more of a link that it counts; nobody else reads them, so they go as opt-outs do."""
+
+UNSUBSCRIBES: Final = b"data-msys-unsubscribe"
+"""The one of them that, with the value 1, says that the link unsubscribes."""
+
 _C0_AND_SPACE: Final = "".join(map(chr, range(0x21)))
 _TAB_AND_NEWLINES: Final = str.maketrans("", "", "\t\n\r")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]")

@@ -14,7 +14,7 @@ import html5lib.treewalkers
 import pytest
 
 from postwake_milter.rewrite.html_edit import HtmlPlan, HtmlResult, apply_edits, edit_html
-from postwake_milter.rewrite.links import OPT_OUTS
+from postwake_milter.rewrite.links import OPT_OUTS, SERVICE_ATTRIBUTES
 
 FORMATTING = frozenset(
     ["a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u"]
@@ -25,7 +25,8 @@ CLICK = re.compile(r"https://t\.example\.net/c/([0-9]+)\Z")
 OPEN = re.compile(r"https://t\.example\.net/o/([01])\.gif\Z")
 
 
-_OPT_OUT = re.compile("\\s+(?:" + "|".join(name.decode() for name in OPT_OUTS) + r")(?:=[^\s>]+)?(?=[\s/>])")
+STRIPPED = {name.decode() for name in (*OPT_OUTS, *SERVICE_ATTRIBUTES)}
+_OPT_OUT = re.compile("\\s+(?:" + "|".join(STRIPPED) + r")(?:=(?:\"[^\"]*\"|'[^']*'|[^\s>]+))?(?=[\s/>])")
 
 
 class PlainMint:
@@ -84,7 +85,6 @@ def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
     With *hrefs*, the click URL number N stands for ``hrefs[N]``.
     """
     flat: list[tuple[Any, ...]] = []
-    opt_outs = {name.decode() for name in OPT_OUTS}
     for token in _tokens(html):
         kind = token["type"]
         if kind in ("Characters", "SpaceCharacters"):
@@ -100,7 +100,7 @@ def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
                     flat.append(("pixel",))
                 continue
             if token["name"] in ("a", "area"):
-                attributes = [(n, v) for n, v in attributes if n[1] not in opt_outs]
+                attributes = [(n, v) for n, v in attributes if n[1] not in STRIPPED]
                 if hrefs is not None:
                     attributes = [
                         (n, hrefs[int(m[1])] if n[1] == "href" and (m := CLICK.match(v)) else v) for n, v in attributes

@@ -245,6 +245,7 @@ _PIECES = st.sampled_from(
     [
         *('<a href="http://x.example/?a=1&amp;b=2">', "<a href=http://x.example/>", "<A HREF='https://y.example'>"),
         *("<a data-no-track href='http://z.example'>", "</a>", "<a clicktracking=off\nhref=http://x.example>"),
+        *("<a href=http://x.example ses:tags=a:b>", "<v:rect href=http://v.example data-msys-linkname='a b'\n>"),
         *("<!--[if mso]>", "<![endif]-->", "<v:rect href='http://v.example'>", "<!-- ", "-->", "<![if !mso]>"),
         *("<html>", "<head>", "</head>", "<body>", "<body id=x>", "</body>", "</html>", "<!doctype html>", "<title>"),
         *("</title>", "<style>", "</style>", "<script>", "</script>", "<textarea>", "</textarea>", "<frameset>"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from postwake_milter.rewrite import links
-from postwake_milter.rewrite.html_edit import HtmlResult
+from postwake_milter.rewrite.html_edit import HtmlPlan, HtmlResult, apply_edits, edit_html
 from postwake_milter.rewrite.links import LinkRules, Skip, visible_host, visible_text
 
 Edit = Callable[..., tuple[HtmlResult, bytes]]
@@ -322,6 +322,61 @@ def test_stripping_leaves_the_other_attributes_whole(edit: Edit, html: bytes, ex
     result, edited = edit(html, opens=False)
     assert edited == expected
     assert result.reason is None
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        'ses:tags="product:book;genre:sci fi"',
+        "ses:tags",
+        'ses:custom-path="shop"',
+        'data-msys-linkname="Test Link > 1"',
+        "DATA-MSYS-LINKNAME=banner data-msys-linkname=other",
+        'data-msys-sublink="open-in-app"',
+        "data-msys-unsubscribe=0",
+        """ses:tags='a:b'\tdata-msys-linkname=x""",
+    ],
+)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_what_tells_a_service_of_a_link_is_stripped(edit: Edit, attribute: str, place: str) -> None:
+    """Names and tags of a link that only the service reads go, with the whitespace before them; the link is counted."""
+    pair = (attribute, "href=https://example.com/")
+    first, second = pair if place == "before" else pair[::-1]
+    result, edited = edit(f"<p><a\n  {first}\n  {second} id=x>x</a>".encode(), opens=False)
+    assert (result.skipped, result.reason) == ({}, None)
+    assert edited == b"<p><a\n  href=https://t.example.net/c/0 id=x>x</a>"
+
+
+@pytest.mark.parametrize(
+    ("skip_unsubscribe", "href", "skipped"),
+    [
+        pytest.param(True, b"https://example.com/", {"unsubscribe": 1}, id="left-alone"),
+        pytest.param(False, b"https://t.example.net/c/0", {}, id="configured-to-be-counted"),
+    ],
+)
+def test_an_unsubscribe_link_of_sparkpost_is_one(
+    edit: Edit, skip_unsubscribe: bool, href: bytes, skipped: dict[str, int]
+) -> None:
+    """data-msys-unsubscribe says which link unsubscribes; it goes, and the link is treated like every such link."""
+    html = b'<p><a data-msys-unsubscribe="1" href="https://example.com/">Goodbye</a>'
+    result, edited = edit(html, opens=False, skip_unsubscribe=skip_unsubscribe)
+    assert edited == b'<p><a href="' + href + b'">Goodbye</a>'
+    assert result.skipped == skipped
+
+
+def test_a_comment_never_ends_early(plan: Callable[..., HtmlPlan]) -> None:
+    """Where a stripped attribute leaves a bare URL at the end of a tag in a comment, none that ends in "--" goes in."""
+
+    class Mint:
+        def open_url(self, position: int) -> str:
+            return "https://t.example.net/o/0"
+
+        def click_url(self, link: int, destination: str) -> str:
+            return f"https://t.example.net/c/{link}--"
+
+    html = b"<p>x<!--[if mso]><v:rect href=http://x.example ses:tags=y></v:rect><![endif]-->"
+    result = edit_html(html, plan(opens=False), Mint())
+    assert apply_edits(html, result.edits) == html.replace(b" ses:tags=y", b"")
 
 
 def test_without_click_tracking_opt_outs_stay(edit: Edit) -> None:

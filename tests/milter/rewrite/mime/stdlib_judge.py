@@ -27,6 +27,7 @@ _OURS_OR_PIXEL = re.compile(
 _OPT_OUTS = {
     *("clicktracking", "data-pm-no-track", "ses:no-track", "disable-tracking", "data-msys-clicktrack"),
     *("data-mautic-disable-tracking", "mautic:disable-tracking", "mc:disable-tracking", "data-no-track"),
+    *("ses:tags", "ses:custom-path", "data-msys-linkname", "data-msys-sublink", "data-msys-unsubscribe"),
 }
 _OUR_FIELDS = {"x-postwake-id", "list-unsubscribe", "list-unsubscribe-post", "content-transfer-encoding"}
 
