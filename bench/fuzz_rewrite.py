@@ -69,6 +69,15 @@ TOKENS = [
     ),
     *(b"<script>", b"<style>", b"<textarea>", b"<svg>", b"<table>", b"&", b"&#x", b"{{", b"https://", b"[["),
     *(
+        b"{{ses:openTracker}}",
+        b"+notrack",
+        b'<a href="https+notrack://e.com/r">x</a>',
+        b' https+notrack://e.com/r[[data-msys-linkname="a"]] ',
+        b'[[data-msys-unsubscribe="1"]]',
+        b' ses:tags="a:b;c:d" ',
+        b" data-msys-linkname=x",
+    ),
+    *(
         b"Content-Type: text/html\n",
         b"Content-Type: multipart/mixed; boundary=b\n",
         b"Content-Transfer-Encoding: base64\n",

@@ -30,6 +30,8 @@ MAX_VALUE_CHARS = 1024
 
 _ON = frozenset({"yes", "true", "on", "1", "y", "enable", "enabled"})
 _OFF = frozenset({"no", "false", "off", "0", "n", "none", "disable", "disabled"})
+_MARK = re.compile(r"[!#-%(-;=?-~]{3,64}")
+"""A text that stands in HTML as it is: no quotes, spaces, ``&``, ``<`` or ``>``."""
 _KEY = re.compile(r"[^\s\x00-\x1f\x7f]+")
 
 
@@ -48,6 +50,8 @@ class Control:
     privacy: Privacy | None = None
     pixel_on_top: bool | None = None
     """Where the pixel goes (Mailgun's switch): at the top, or at the bottom."""
+    pixel_mark: str | None = None
+    """What stands in the HTML where the pixel goes (SendGrid's ``opentrack`` filter)."""
     remove: tuple[tuple[bytes, int], ...] = ()
     """The fields to take out: name as it is written, and which of its name it is (1-based, as libmilter counts)."""
     malformed: tuple[tuple[str, str], ...] = ()
@@ -71,6 +75,7 @@ class _Draft:
     metadata: dict[str, str] = field(default_factory=dict)
     privacy: Privacy | None = None
     pixel_on_top: list[bool] = field(default_factory=list)
+    pixel_mark: str | None = None
 
     def tag(self, text: str) -> None:
         text = _clean(text)[:MAX_TAG_CHARS]
@@ -128,6 +133,7 @@ def read_control(fields: Fields) -> Control:
         unsubscribe=_first(own.unsubscribe, vendors.unsubscribe),
         privacy=own.privacy,
         pixel_on_top=_first(own.pixel_on_top, vendors.pixel_on_top),
+        pixel_mark=vendors.pixel_mark,
         remove=tuple(remove),
         malformed=tuple(malformed),
     )
@@ -292,7 +298,11 @@ def _read_smtpapi(draft: _Draft, value: bytes) -> None:
     # Off is off in text as well; on leaves that to enable_text, and where there is none, to the configuration.
     _append(draft.clicks, enabled)
     _append(draft.text, False if enabled is False else _json_switch(clicks.get("enable_text")))
-    _append(draft.opens, _json_switch(_settings(filters, "opentrack").get("enable")))
+    opens = _settings(filters, "opentrack")
+    _append(draft.opens, _json_switch(opens.get("enable")))
+    mark = opens.get("replace")
+    if isinstance(mark, str) and _MARK.fullmatch(mark):
+        draft.pixel_mark = mark
     _append(draft.unsubscribe, _json_switch(_settings(filters, "subscriptiontrack").get("enable")))
     campaign = _settings(filters, "ganalytics").get("utm_campaign")
     if isinstance(campaign, str):

@@ -8,6 +8,7 @@ is in doubt the original goes out, with the name of the reason (:mod:`.reasons`)
 
 from __future__ import annotations
 
+from binascii import a2b_qp
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from typing import Literal, Protocol
 
 from postwake.tokens import Privacy
 
-from . import never_touch, text_plain, unsubscribe
+from . import marks, never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
@@ -51,6 +52,8 @@ class Plan:
     shared: bool = False
     """Several recipients get this body: one-click unsubscribing could not say who left, so it is never offered."""
     max_message_bytes: int = 10_485_760
+    pixel_mark: str = ""
+    """The sender's own mark for the pixel's place, see :mod:`.marks`."""
 
 
 class Mint(Protocol):
@@ -143,6 +146,8 @@ class _Work:
 
 
 _NO_MEMORY = Memory(0)
+_UNCOUNTED = frozenset(("privacy-off", "disabled-by-header", "tracking-off", "auto-generated"))
+"""Why nothing is counted in a message whose text is the sender's own all the same: marks are taken out of it."""
 
 
 def rewrite(
@@ -166,18 +171,24 @@ def rewrite(
         return _untouched(reason, control, ())
     if control.pixel_on_top is not None:
         plan = replace(plan, pixel_position="top" if control.pixel_on_top else "bottom")
+    if control.pixel_mark is not None:
+        plan = replace(plan, pixel_mark=control.pixel_mark)
     work = _Work(*_wanted(plan, control))
     how = _list_unsubscribe_mode(plan, control)
-    reason = _declined(fields, content, control, work, how)
-    if reason is not None:
-        return _untouched(reason, control, _removals(control))
+    uncounted = _declined(fields, content, control, work, how)
+    if uncounted is not None:
+        if uncounted not in _UNCOUNTED or never_touch.automatic(fields, content) not in (None, "auto-generated"):
+            return _untouched(uncounted, control, _removals(control))
+        work.opens = work.clicks = work.text = False
     if body is None or len(body) > plan.max_message_bytes:
-        return _untouched("too-large", control, _removals(control))
+        return _untouched(uncounted or "too-large", control, _removals(control))
     new_body: bytes | None = None
     try:
         new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory)
     except StructureError as error:
         reason = error.reason
+    if not (work.opens or work.clicks or work.text):
+        reason = None  # nothing was to be counted in the body
     if reason == "inline-pgp":
         return _untouched(reason, control, ())
     if new_body is None:
@@ -193,7 +204,7 @@ def rewrite(
     if work.encoding is not None:
         changes += _encoding_change(fields, work.encoding)
     unsubscribed = False
-    if how != "off":
+    if how != "off" and uncounted is None:
         fields_written = unsubscribe.list_unsubscribe(fields, how, plan.own_hosts, mint)
         if fields_written.value is not None:
             changes += _unsubscribe_changes(fields, fields_written.value)
@@ -201,7 +212,7 @@ def rewrite(
         elif fields_written.skipped is not None:
             work.skipped[f"list-unsubscribe-{fields_written.skipped}"] += 1
     tracked = bool(work.pixels or work.links or unsubscribed)
-    why = reason or next(iter(work.blocked), "nothing-to-track")
+    why = uncounted or reason or next(iter(work.blocked), "nothing-to-track")
     if tracked:
         if reason is not None:
             work.block(reason)
@@ -267,9 +278,7 @@ def _declined(fields: Fields, content: Content, control: Control, work: _Work, h
 def _rewrite_body(
     fields: Sequence[RawField], body: bytes, content: Content, plan: Plan, mint: Mint, work: _Work, memory: Memory
 ) -> tuple[bytes | None, str | None]:
-    """Return the new body, or None and perhaps why."""
-    if not (work.opens or work.clicks or work.text):
-        return None, None
+    """Return the new body, or None; and perhaps why nothing in it is counted."""
     if content.is_multipart and (not content.boundary or content.encoding != "identity"):
         return None, "malformed-mime"
     parts = split(body, content)
@@ -310,10 +319,12 @@ def _rewrite_body(
                 work.block(error.reason)
         elif never_touch.is_text(part.content):
             others.insert(0, "no-html")
+            with suppress(TransferError):
+                if _holds_marks(body, part, known):
+                    _rewrite_part(part, known(part), eol, plan, targets, mint, work)
+    why = None if considered else next(iter(blocked or others), "no-html")
     if not work.edits:
-        if considered:
-            return None, None
-        return None, next(iter(blocked or others), "no-html")
+        return None, why
     new_body = apply_edits(body, sorted(work.edits, key=lambda edit: edit.start))
     if len(parts) > 1 or content.is_multipart:
         try:
@@ -322,7 +333,16 @@ def _rewrite_body(
             same = False
         if not same:
             return None, "structure-check-failed"
-    return new_body, None
+    return new_body, why
+
+
+def _holds_marks(body: bytes, part: Part, known: Callable[[Part], Known]) -> bool:
+    """Whether a text in which nothing is counted may hold a service's mark. TransferError as in :func:`_holds_pgp`."""
+    if part.content.encoding == "base64":
+        return marks.may_hold_marks(known(part).opened.decoded)
+    encoded = body[part.body_start : part.body_end]
+    quoted = part.content.encoding == "quoted-printable"
+    return marks.may_hold_marks(a2b_qp(encoded) if quoted else encoded)
 
 
 def _holds_pgp(body: bytes, part: Part, known: Callable[[Part], Known]) -> bool:
@@ -357,7 +377,8 @@ def _rewrite_part(
     else:
         _, reason = editable(part.content.charset, known.opened.decoded)
         if reason is not None:
-            work.block(reason)
+            if work.text:
+                work.block(reason)
             return
         rules = LinkRules(
             plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, targets, work.kept
@@ -365,7 +386,9 @@ def _rewrite_part(
         parameters = part.content.parameters
         flowed = parameters.get("format", "").lower() == "flowed"
         delsp = flowed and parameters.get("delsp", "").lower() == "yes"
-        text = text_plain.edit_text(known.opened.decoded, rules, mint, delsp=delsp, first_link=first_link)
+        text = text_plain.edit_text(
+            known.opened.decoded, rules, mint, delsp=delsp, first_link=first_link, wrap=work.text
+        )
         _add(work.skipped, text.skipped)
         spans, pixels, links = tuple((edit.start, edit.end) for edit in text.edits), 0, list(text.links)
         replacements = [edit.replacement for edit in text.edits]
@@ -391,6 +414,7 @@ def _html_draft(part: Part, known: Known, plan: Plan, targets: frozenset[str], m
         excluded_hosts=plan.excluded_hosts,
         skip_visible_url=plan.skip_visible_url,
         skip_unsubscribe=plan.skip_unsubscribe,
+        pixel_mark=plan.pixel_mark,
     )
     host = mint.host
 

@@ -39,6 +39,7 @@ from .links import (
     rules_skip,
     url_skip,
 )
+from .marks import Cleaned, clean_html, put_back
 from .pixel import BOTTOM, PixelPosition, candidates, pixel_tag, wanted
 
 __all__ = ["Edit", "HtmlPlan", "HtmlResult", "Link", "Mint", "apply_edits", "edit_html"]
@@ -47,6 +48,8 @@ HTML_NOT_VERIFIABLE: Final = "html-not-verifiable"
 """The edited document, or the original, could not be verified: nothing was edited."""
 PIXEL_NOT_VERIFIABLE: Final = "pixel-not-verifiable"
 """No position for (one of) the pixels could be verified: the links were wrapped without it."""
+MARK_NOT_VERIFIABLE: Final = "mark-not-verifiable"
+"""Without a service's marks (:mod:`.marks`) the document did not prove to be the same one: they stayed."""
 
 _STAND_IN: Final = "https://stand-in.postwake.invalid"
 _URLS: Final = re.compile(r"[A-Za-z0-9:/._~%?=+\[\]-]*")
@@ -79,6 +82,8 @@ class HtmlPlan:
     skip_visible_url: bool = True
     skip_unsubscribe: bool = True
     unsubscribe_targets: frozenset[str] = frozenset()
+    pixel_mark: str = ""
+    """What the sender's own mark for the pixel's place is, if there is one: see :mod:`.marks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,8 @@ class HtmlResult:
 
     *edits*: sorted, without overlap, in offsets of the original. *links*: those that were wrapped, in document order.
     *pixels*: how many went in. *skipped*: links left alone, counted by reason (:class:`.links.Skip`). *reason*: why
-    less was done than planned, :data:`HTML_NOT_VERIFIABLE` or :data:`PIXEL_NOT_VERIFIABLE`; None if nothing is missing.
+    less was done than planned, :data:`HTML_NOT_VERIFIABLE`, :data:`PIXEL_NOT_VERIFIABLE` or
+    :data:`MARK_NOT_VERIFIABLE`; None if nothing is missing.
     """
 
     edits: tuple[Edit, ...]
@@ -178,8 +184,20 @@ def edit_html(html: bytes, plan: HtmlPlan, mint: Mint, *, first_link: int = 0, c
 
 def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = "utf-8") -> HtmlDraft:
     """Decide and verify what :func:`edit_html` does, for any mint whose URLs lead to *tracking_host*."""
+    cleaned = clean_html(html, plan.pixel_mark)
+    if cleaned is None:
+        return _draft(Cleaned(html), plan, tracking_host, codec)
+    draft = _draft(cleaned, plan, tracking_host, codec)
+    spans, fillings = put_back(draft.spans, draft._fillings, cleaned.removed)
+    reason = draft.reason or (None if cleaned.removed else MARK_NOT_VERIFIABLE)
+    return replace(draft, spans=spans, _fillings=fillings, reason=reason)
+
+
+def _draft(cleaned: Cleaned, plan: HtmlPlan, tracking_host: str, codec: str) -> HtmlDraft:
+    """Do what :func:`draft_html` does, for a document without marks."""
+    html = cleaned.html
     scan = scan_html(html)
-    clicks = _clicks(html, scan, plan, tracking_host, codec) if plan.clicks else _Clicks()
+    clicks = _clicks(html, scan, plan, tracking_host, codec, cleaned.opted_out) if plan.clicks else _Clicks()
     pixels = wanted(plan.pixel_position) if plan.opens else ()
     if not clicks.edits and not pixels:
         return HtmlDraft.nothing(None, clicks)
@@ -189,6 +207,8 @@ def draft_html(html: bytes, plan: HtmlPlan, tracking_host: str, *, codec: str = 
     if not judge.can_judge:
         return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, clicks)
     offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
+    if pixels and cleaned.pixel_at >= 0:
+        offers[pixels[0]].insert(0, cleaned.pixel_at)
     tags = {pixel: pixel_tag(_pixel_stand_in(pixel)) for pixel in pixels}
 
     def verified(places: dict[int, int]) -> tuple[Edit, ...] | None:
@@ -245,8 +265,10 @@ def _pixel_stand_in(pixel: int) -> str:
     return f"{_STAND_IN}/o/{pixel}"
 
 
-def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: str) -> _Clicks:
-    """Decide for every link, and collect the edits."""
+def _clicks(
+    html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: str, opted_out: frozenset[int]
+) -> _Clicks:
+    """Decide for every link, and collect the edits; *opted_out* is that of :class:`.marks.Cleaned`."""
     rules = LinkRules(
         plan.own_hosts, plan.excluded_hosts, plan.skip_visible_url, plan.skip_unsubscribe, plan.unsubscribe_targets
     )
@@ -268,7 +290,7 @@ def _clicks(html: bytes, scan: Scan, plan: HtmlPlan, tracking_host: str, codec: 
             raw = html[href.value_start : href.value_end]
             destination = _destination(raw, rules, codec, out.urls)
             reason = destination if isinstance(destination, Skip) else None
-            if refused:
+            if refused or (opted_out and href.value_end - len(raw.lstrip()) in opted_out):
                 reason = Skip.OPT_OUT
             elif reason is None and stripped and plan.skip_unsubscribe and _unsubscribes(html, stripped):
                 reason = Skip.UNSUBSCRIBE

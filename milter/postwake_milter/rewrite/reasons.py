@@ -36,6 +36,8 @@ UNTRACKED_REASONS: dict[str, str] = {
     # A part.
     "html-not-verifiable": "The HTML, edited, did not prove to be the same document but for our edits.",
     "pixel-not-verifiable": "No place for the pixel proved to leave the document the same; the links were wrapped.",
+    "mark-not-verifiable": "A sending service's mark in the HTML, such as {{ses:openTracker}}, stayed: taking it out "
+    "did not prove to change nothing else.",
     "attachment": "The part is an attachment.",
     "attached-message": "The part is a message of its own (message/rfc822 and the like), forwarded as it was.",
     "calendar": "The part is a calendar invitation.",

@@ -3,8 +3,7 @@
 Only http and https. Punctuation that ends the sentence stays outside, and a closing bracket ends the URL if it was not
 opened in it; a URL in angle brackets (RFC 3986 appendix C) is taken whole. Quoted lines are someone else's words. Lines
 are never broken or joined, so format=flowed (RFC 3676) flows as before; with DelSp=yes a URL at the end of a flowed
-line goes on in the next and is left alone. SparkPost's opt-out after a link, ``[[data-msys-clicktrack="0"]]``, is
-honoured and taken out.
+line goes on in the next and is left alone. Services' marks (:mod:`.marks`) are honoured and taken out.
 """
 
 from __future__ import annotations
@@ -15,12 +14,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .html_scan import Edit
-from .links import MAX_URL_BYTES, Link, LinkRules, Skip, browser_url, rules_skip, url_skip
+from .links import MAX_URL_BYTES, UNSUBSCRIBES, Link, LinkRules, Skip, browser_url, rules_skip, url_skip
+from .marks import PIXEL_MARK
 
-_URL_START = re.compile(rb"https?://(?=[!#-.0-;=?-\[\]-~])", re.IGNORECASE)
+_URL_START = re.compile(rb"https?(\+notrack)?://(?=[!#-.0-;=?-\[\]-~])", re.IGNORECASE)
 _URL_RUN = re.compile(rb"[!#-;=?-~]++")
 _BRACKET = re.compile(rb"[()\[\]{}]")
-_OPT_OUT = re.compile(rb'\[\[\s{0,8}data-msys-clicktrack\s{0,8}=\s{0,8}"?0"?\s{0,8}\]\]', re.IGNORECASE)
+# SparkPost's: what attributes say of a link in HTML stands behind it, in one pair of brackets or several.
+_ATTRIBUTE = rb'(data-msys-[a-z]{1,20}+)[ \t]{0,8}+=[ \t]{0,8}+("[^"\[\]{}\r\n]{0,250}+"|[^\s"\[\]{}]{0,250}+)'
+_ATTRIBUTES = re.compile(
+    rb"(?:\[\[(?:[ \t]{0,8}+" + _ATTRIBUTE.replace(b"(", b"(?:") + rb"){1,8}[ \t]{0,8}+\]\]){1,8}", re.IGNORECASE
+)
+_ONE_ATTRIBUTE = re.compile(_ATTRIBUTE, re.IGNORECASE)
+_PIXEL_MARK = re.compile(re.escape(PIXEL_MARK.encode("ascii")), re.IGNORECASE)
 _FLOWED_END = re.compile(rb" \r?\n")
 _TRAILING = b".,;:!?'*|`"
 # Mail programs take these for the sentence's when they end what they make a link of, and a token may end in them.
@@ -48,16 +54,18 @@ class TextResult:
 
 
 def edit_text(
-    text: bytes, rules: LinkRules, mint: ClickMint, *, delsp: bool = False, first_link: int = 0
+    text: bytes, rules: LinkRules, mint: ClickMint, *, delsp: bool = False, first_link: int = 0, wrap: bool = True
 ) -> TextResult:
-    """Return the edits that wrap the links of *text*, the decoded bytes of a text/plain part.
+    """Return the edits that wrap the links of *text*, the decoded bytes of a text/plain part, and take marks out of it.
+
+    Without *wrap* only the marks go, and no link is counted or skipped.
 
     *delsp* says that the part is format=flowed with DelSp=yes. Links are numbered from *first_link*. Skips have the
     names of :class:`.links.Skip`, and four more: ``quoted`` (in a line that begins with ``>``), ``broken-url`` (it goes
     on in the next line), ``embedded-url`` (it begins inside a word), ``charset`` (a character outside ASCII follows,
     and whether it is part of the link depends on the program that shows it).
     """
-    edits: list[Edit] = []
+    edits = [Edit(*match.span(), b"") for match in _PIXEL_MARK.finditer(text)]
     links: list[Link] = []
     skipped: Counter[str] = Counter()
     line = end = run_end = 0
@@ -73,35 +81,50 @@ def edit_text(
         else:
             stop = _bracket_end(text, start, run_end)
             end = start + len(text[start:stop].rstrip(_TRAILING))
-        marker = text.find(b"[[", start, stop + 1)
-        opt_out = _OPT_OUT.match(text, marker) if marker >= 0 else None
-        if opt_out is not None:
-            skipped[Skip.OPT_OUT] += 1
-            edits.append(Edit(opt_out.start(), opt_out.end(), b""))
-            end = opt_out.end()
-            continue
-        reason = _text_skip(text, line, start, stop, bracketed=bracketed, delsp=delsp)
+        marked = text.find(b"[[", start, stop + 1)
+        marks = _ATTRIBUTES.match(text, marked) if marked >= 0 else None
+        if marks is not None:
+            stop = marks.end()
+            end = start + len(text[start:marked].rstrip(_TRAILING))
         url = text[start:end].decode("ascii")
-        if reason is None:
-            reason = Skip.TOO_LONG if len(url) > MAX_URL_BYTES else url_skip(url)
-        if reason is None:
-            url = browser_url(url)
-            reason = rules_skip(url, rules)
+        reason = _marked_skip(match, marks, rules)
+        if reason is None and wrap:
+            reason = _text_skip(text, line, start, stop, bracketed=bracketed, delsp=delsp)
+            if reason is None:
+                reason = Skip.TOO_LONG if len(url) > MAX_URL_BYTES else url_skip(url)
+            if reason is None:
+                url = browser_url(url)
+                reason = rules_skip(url, rules)
+        if match[1] and not _inside_word(text, line, start):
+            edits.append(Edit(*match.span(1), b""))
         if reason is not None:
             skipped[str(reason)] += 1
-            continue
-        index = first_link + len(links)
-        ours = mint.click_url(index, url)
-        edits.append(Edit(start, end, (ours + "/" if ours.endswith(_NO_END) else ours).encode("ascii")))
-        links.append(Link(index, url))
-    return TextResult(tuple(edits), tuple(links), dict(skipped))
+        elif wrap:
+            index = first_link + len(links)
+            ours = mint.click_url(index, url)
+            edits.append(Edit(start, end, (ours + "/" if ours.endswith(_NO_END) else ours).encode("ascii")))
+            links.append(Link(index, url))
+        if marks is not None:
+            edits.append(Edit(*marks.span(), b""))
+            end = marks.end()
+    return TextResult(tuple(sorted(edits)), tuple(links), dict(skipped) if wrap else {})
+
+
+def _marked_skip(start: re.Match[bytes], marks: re.Match[bytes] | None, rules: LinkRules) -> str | None:
+    """Return why the URL that begins with *start* is left alone for its *marks*, or None."""
+    if start[1]:
+        return Skip.OPT_OUT
+    said = {name.lower(): value.strip(b'"') for name, value in _ONE_ATTRIBUTE.findall(marks[0])} if marks else {}
+    if said.get(b"data-msys-clicktrack") == b"0":
+        return Skip.OPT_OUT
+    return Skip.UNSUBSCRIBE if rules.skip_unsubscribe and said.get(UNSUBSCRIBES) == b"1" else None
 
 
 def _text_skip(text: bytes, line: int, start: int, end: int, *, bracketed: bool, delsp: bool) -> str | None:
     """Return why the URL at ``text[start:end]``, in the line from *line* on, cannot be taken for one; or None."""
     if text[line : line + 1] == b">":
         return "quoted"
-    if start > line and _INSIDE_WORD.match(text, start - 1):
+    if _inside_word(text, line, start):
         return "embedded-url"
     following = text[end : end + 1]
     if following >= b"\x80":
@@ -111,6 +134,10 @@ def _text_skip(text: bytes, line: int, start: int, end: int, *, bracketed: bool,
     if delsp and _FLOWED_END.match(text, end):
         return "broken-url"
     return None
+
+
+def _inside_word(text: bytes, line: int, start: int) -> bool:
+    return start > line and _INSIDE_WORD.match(text, start - 1) is not None
 
 
 def _bracket_end(text: bytes, start: int, end: int) -> int:

@@ -253,6 +253,7 @@ _PIECES = st.sampled_from(
         *("<i>", "</i>", "<div>", "</div>", "<select>", "<option>", "</select>", "<form>", "<button>", "<img src=x>"),
         *("<svg>", "</svg>", "<math>", "<template>", "</template>", "<noscript>", "<h1>", "<ul><li>", "<br/>", "\0"),
         *("text", " ", "\r\n", "é", "&amp;", "&copy", '"', "'", ">", "<", "<p title='", '<p title="', "{{x}}", "\x80"),
+        *("{{ses:openTracker}}", "<a href='https+notrack://n.example/x'>", "http+notrack://n.example"),
     ]
 )
 _SOUP = st.lists(_PIECES, max_size=20).map(lambda pieces: "".join(pieces).encode("latin-1"))
@@ -276,6 +277,8 @@ def test_edits_are_what_the_result_says(edit: Edited, html: bytes, position: str
     assert edited.count(C) == len(result.links)
     assert edited.count(b"/o/") == result.pixels <= (2 if position == "both" else 1)
     assert [link.index for link in result.links] == list(range(len(result.links)))
+    if result.reason is None:
+        assert b"{{ses:openTracker}}" not in edited
     if not opens:
         assert result.pixels == 0
     if not clicks:

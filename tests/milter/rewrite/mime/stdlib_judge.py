@@ -29,6 +29,14 @@ _OPT_OUTS = {
     *("data-mautic-disable-tracking", "mautic:disable-tracking", "mc:disable-tracking", "data-no-track"),
     *("ses:tags", "ses:custom-path", "data-msys-linkname", "data-msys-sublink", "data-msys-unsubscribe"),
 }
+_HTML_MARKS = re.compile(
+    r"(?:(?<=http)|(?<=https))(?:\+|&#43;|&#x2b;|&plus;)notrack(?=://)|\{\{ses:openTracker\}\}", re.IGNORECASE
+)
+_TEXT_MARKS = re.compile(
+    r"(?:(?<=http)|(?<=https))\+notrack(?=://)|\{\{ses:openTracker\}\}"
+    r'|\[\[(?:[ \t]*data-msys-[a-z]+[ \t]*=[ \t]*(?:"[^"\[\]\r\n]*"|[^\s"\[\]]*))+[ \t]*\]\]',
+    re.IGNORECASE,
+)
 _OUR_FIELDS = {"x-postwake-id", "list-unsubscribe", "list-unsubscribe-post", "content-transfer-encoding"}
 
 
@@ -92,6 +100,8 @@ def _parse(raw: bytes) -> email.message.Message:
     stop = re.search(rb"(?:\A|\n)\r?\n", raw)
     end = stop.start() if stop else len(raw)
     head = re.sub(rb"(?m)^([!-9;-~]+)[ \t]+:", rb"\1:", raw[:end])
+    # It takes a comment behind the boundary for a part of it.
+    head = re.sub(rb'(?i)(boundary="[^"\r\n]*")(?:\r?\n)?[ \t]+\([^()"\r\n]*\)', rb"\1", head)
     head = re.sub(rb"[\x0b\x0c\x1c-\x1e\x85]", b"?", head)  # it ends lines at these, as str.splitlines() does
     return email.message_from_bytes(head + raw[end:], policy=email.policy.compat32)
 
@@ -131,14 +141,35 @@ def _content(part: email.message.Message) -> str:
 def same_text(was: str, now: str) -> None:
     """Raise ChangedError unless *now* is *was* with some URLs replaced by ours."""
     restored = _OURS.sub(lambda match: destination(match.group(1)), now)
-    marker = re.compile(r'\[\[\s*data-msys-clicktrack\s*=\s*"?0"?\s*\]\]', re.IGNORECASE)
-    if restored != was and restored != marker.sub("", was):
+    if restored not in (was, _TEXT_MARKS.sub("", was)) and not _only_marks_gone(was, restored):
         raise ChangedError(f"text differs: {_difference(was, restored)}")
+
+
+def _only_marks_gone(was: str, now: str) -> bool:
+    """Whether *now* is *was* without some of the marks of sending services that stand in it."""
+    at = here = 0
+    for match in _TEXT_MARKS.finditer(was):
+        kept = was[at : match.start()]
+        if not now.startswith(kept, here):
+            return False
+        here += len(kept)
+        at = match.start() if now.startswith(match[0], here) else match.end()
+    return now[here:] == was[at:]
 
 
 def same_html(was: str, now: str) -> None:
     """Raise ChangedError unless html5lib sees in *now* the document *was* but for links of ours and pixels, and every
-    byte outside them is the same."""
+    byte outside them is the same. Marks of sending services are gone from all of it, or from none."""
+    cleaned = _HTML_MARKS.sub("", was)
+    try:
+        _same_html(was, now)
+    except ChangedError:
+        if cleaned == was:
+            raise
+        _same_html(cleaned, now)
+
+
+def _same_html(was: str, now: str) -> None:
     if not any(name in was.lower() for name in _OPT_OUTS):
         pieces = [re.escape(piece) for piece in _OURS_OR_PIXEL.split(now)]
         # A pixel takes the place of nothing, a link that of a value.

@@ -151,6 +151,14 @@ DIALECTS = [
         {"tags": ("a", "b"), "metadata": {"id": "7"}, "campaign": "spring"},
         id="mandrill-the-rest",
     ),
+    pytest.param(
+        [("X-SMTPAPI", '{"filters": {"opentrack": {"settings": {"enable": 1, "replace": "%open%"}}}}')],
+        {"track_opens": True, "pixel_mark": "%open%"},
+        id="sendgrid-pixel",
+    ),
+    pytest.param(
+        [("X-SMTPAPI", '{"filters": {"opentrack": {"settings": {"replace": "<p>"}}}}')], {}, id="sendgrid-pixel-markup"
+    ),
     pytest.param([("X-Mailin-Tag", "a, b")], {"tags": ("a, b",)}, id="brevo-tag"),
     pytest.param([("X-Mailin-custom", "k:v|w:x")], {"metadata": {"custom": "k:v|w:x"}}, id="brevo-custom"),
     pytest.param([("X-Postal-Tag", "receipt")], {"tags": ("receipt",)}, id="postal-tag"),
@@ -190,7 +198,7 @@ def test_dialects(fields: list[tuple[str, str]], expected: Expected) -> None:
     control = _read(fields)
 
     asked = ("track_opens", "track_clicks", "track_text", "tags", "campaign", "metadata", "unsubscribe", "privacy")
-    for name in (*asked, "pixel_on_top"):
+    for name in (*asked, "pixel_on_top", "pixel_mark"):
         default = getattr(Control(), name)
         assert getattr(control, name) == expected.get(name, default), name
     assert not control.malformed

@@ -298,6 +298,110 @@ def test_text_clicks(plan: Plan, mint: Mint) -> None:
     assert [link.url for link in result.links] == ["https://example.com/x"]
 
 
+MARKED_TEXT = b'Reset: https+notrack://example.com/r\nsee https://example.com/x[[data-msys-linkname="a"]]\n'
+UNMARKED_TEXT = b"Reset: https://example.com/r\nsee https://example.com/x\n"
+MARKED_HTML = b'<html><body>{{ses:openTracker}}<p><a href="https+notrack://example.com/r">reset</a></p></body></html>\n'
+UNMARKED_HTML = b'<html><body><p><a href="https://example.com/r">reset</a></p></body></html>\n'
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        pytest.param(b"X-Mailgun-Track: no", "disabled-by-header", id="by-header"),
+        pytest.param(b"X-Track-Privacy: off", "privacy-off", id="privacy"),
+        pytest.param(b"Auto-Submitted: auto-generated", "auto-generated", id="auto-generated"),
+        pytest.param(b"X-Other: yes", "tracking-off", id="by-configuration"),
+    ],
+)
+@pytest.mark.parametrize("encoding", [b"8bit", b"base64", b"quoted-printable"])
+def test_marks_go_where_nothing_is_counted(
+    field: bytes, reason: str, encoding: bytes, plan: Plan, mint: Mint, judge: ModuleType
+) -> None:
+    """A password reset that says https+notrack:// is a dead link: it is mended, whatever is counted of the mail."""
+    encode = {b"base64": base64.encodebytes, b"quoted-printable": _quoted}.get(encoding, bytes)
+    head = b"\nContent-Transfer-Encoding: " + encoding + b"\n\n"
+    parts = [b"Content-Type: text/plain" + head + encode(MARKED_TEXT), b"Content-Type: text/html" + head]
+    raw = _multipart(b"alternative", parts[0], parts[1] + encode(MARKED_HTML), fields=(field,))
+    if reason == "tracking-off":
+        plan = replace(plan, opens=False, clicks=False)
+    after, result = rewrite_message(raw, plan, mint, stamp=STAMP)
+
+    texts = [part.get_payload(decode=True) for part in email.message_from_bytes(after).walk()][1:]
+    assert texts == [UNMARKED_TEXT, UNMARKED_HTML]
+    assert (result.tracked, result.untracked_reason, result.links_skipped) == (False, reason, {})
+    assert b"X-Postwake-ID" not in after
+    judge.check(raw, after, {name.decode().lower() for name, _ in result.control.remove})
+
+
+def _quoted(text: bytes) -> bytes:
+    """Encode as quoted-printable, with a soft break in the middle of every mark."""
+    return quopri.encodestring(text).replace(b"notrack", b"not=\nrack").replace(b"data-msys", b"data-=\nmsys")
+
+
+def test_marks_go_from_a_text_that_is_not_counted(plan: Plan, mint: Mint) -> None:
+    """Beside HTML whose links are counted, the text is cleaned and not counted; without any, the reason is the same."""
+    text = b"Content-Type: text/plain\n\n" + MARKED_TEXT
+    after, result = rewrite_message(_multipart(b"alternative", text, HTML_PART), plan, mint, stamp=None)
+    assert UNMARKED_TEXT in after
+    assert [link.url for link in result.links] == ["https://example.com/?a=1&b=2"]
+    after, result = rewrite_message(_mail(b"Content-Type: text/plain", body=MARKED_TEXT), plan, mint, stamp=None)
+    assert after.endswith(b"\n\n" + UNMARKED_TEXT)
+    assert (result.tracked, result.untracked_reason) == (False, "no-html")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        pytest.param(_html(b"Auto-Submitted: auto-replied", body=MARKED_HTML), "auto-replied", id="auto-replied"),
+        pytest.param(
+            _html(b"Auto-Submitted: auto-replied", b"X-Track-Privacy: off", body=MARKED_HTML), "privacy-off", id="both"
+        ),
+        pytest.param(_html(b"DKIM-Signature: v=1; b=x", body=MARKED_HTML), "dkim-signed", id="signed"),
+        pytest.param(
+            _multipart(b"mixed", b"Content-Disposition: attachment\nContent-Type: text/plain\n\n" + MARKED_TEXT),
+            "attachment",
+            id="attachment",
+        ),
+        pytest.param(
+            _mail(b"Content-Type: text/plain; charset=utf-16", body=MARKED_TEXT), "no-html", id="charset-of-no-ascii"
+        ),
+        pytest.param(
+            _mail(b"Content-Type: text/plain", b"Content-Transfer-Encoding: base64", body=b"====x"),
+            "no-html",
+            id="broken",
+        ),
+        pytest.param(_mail(b"Content-Type: text/plain", body=PGP + MARKED_TEXT), "inline-pgp", id="inline-pgp"),
+    ],
+)
+def test_marks_stay_where_nothing_may_change(raw: bytes, reason: str, plan: Plan, mint: Mint) -> None:
+    """What is never touched is not cleaned either, and has the reason that it always had."""
+    after, result = rewrite_message(raw, plan, mint, stamp=None)
+
+    assert after.partition(b"\n\n")[2] == raw.partition(b"\n\n")[2]
+    assert result.untracked_reason == reason
+
+
+def test_marks_are_honoured_and_go(plan: Plan, mint: Mint, judge: ModuleType) -> None:
+    """The pixel stands where Amazon's mark stood, and the link that opts out in HTML does so in the text as well."""
+    text, html = b"Content-Type: text/plain\n\n" + UNMARKED_TEXT, b"Content-Type: text/html\n\n" + MARKED_HTML
+    raw = _multipart(b"alternative", text, html)
+    after, result = rewrite_message(raw, replace(plan, text_clicks=True), mint, stamp=None)
+
+    assert [link.url for link in result.links] == ["https://example.com/x"]
+    assert b'<body><img src="https://' in after
+    assert (result.opens, result.links_skipped) == (1, {"opt-out": 2})
+    judge.check(raw, after, set())
+
+
+def test_sendgrids_mark_for_the_pixel(plan: Plan, mint: Mint) -> None:
+    """X-SMTPAPI names the text whose place the pixel takes."""
+    api = b'X-SMTPAPI: {"filters": {"opentrack": {"settings": {"enable": 1, "replace": "[pixel]"}}}}'
+    after, result = rewrite_message(_html(api, body=b"<p>[pixel]</p><p>x</p>"), plan, mint, stamp=None)
+
+    assert b'<p><img src="https://' in after
+    assert (result.opens, b"[pixel]" in after) == (1, False)
+
+
 @pytest.mark.parametrize(
     ("anchor", "reason"),
     [

@@ -68,6 +68,16 @@ SHAPES: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "brackets-after-url": (lambda many: _text(b"https://x.example/a" + many), b")"),
     "brackets-in-url": (lambda many: _text(b"https://x.example/a" + many), b"](("),
     "opt-outs-begun": (_text, b"https://x[[ "),
+    "marks": (_text, b'https+notrack://x[[data-msys-linkname="a"]]{{ses:openTracker}} '),
+    "marks-behind-one-url": (lambda many: _text(b"https://x.example/a" + many), b"[[data-msys-linkname=a]]"),
+    "attributes-of-one-url": (lambda many: _text(b"https://x.example/a[[" + many), b"data-msys-linkname=a "),
+    "attributes-run-together": (lambda many: _text(b"https://x[[" + many), b"data-msys-linkname="),
+    "attributes-begun": (_text, b"https://x[[data-msys-linkname=" + b"data-msys-a=" * 20),
+    "marks-in-html": (
+        lambda many: _html(b"8bit", many),
+        b"<p>{{ses:openTracker}}<a href='https+notrack://x.example/'>x</a>",
+    ),
+    "qp-marks": (lambda many: _html(b"quoted-printable", many), b"<p>{{ses:openTracker}}https+not=\nrack://x\n"),
 }
 
 

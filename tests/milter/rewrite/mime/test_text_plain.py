@@ -99,6 +99,71 @@ SKIPPED = [
 ]
 
 
+MARKED = [
+    pytest.param(b'%s[[data-msys-linkname="a b"]] x', b"%s x", None, id="sparkpost-name"),
+    pytest.param(b"%s[[data-msys-sublink=open-in-app]].", b"%s.", None, id="sparkpost-path"),
+    pytest.param(b'%s[[data-msys-linkname="a" data-msys-sublink="b"]]', b"%s", None, id="two-in-one"),
+    pytest.param(b'%s[[data-msys-linkname="a"]][[ data-msys-clicktrack = "0" ]]\n', b"%s\n", "opt-out", id="two"),
+    pytest.param(b'%s[[data-msys-clicktrack="1"]]', b"%s", None, id="sparkpost-tracked"),
+    pytest.param(b'(%s[[DATA-MSYS-UNSUBSCRIBE="1"]])', b"(%s)", "unsubscribe", id="sparkpost-unsubscribe"),
+    pytest.param(b"<%s[[data-msys-unsubscribe=0]]>", b"<%s>", None, id="sparkpost-in-angle-brackets"),
+    pytest.param(b"{{ses:openTracker}} %s {{ses:openTracker}}", b" %s ", None, id="amazon"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected", "reason"), MARKED)
+def test_marks_of_services_are_honoured_and_go(text: bytes, expected: bytes, reason: str | None) -> None:
+    """What SparkPost reads behind a link goes, whatever it says; where clicks are not counted it goes as well."""
+    url = b"https://e.com/a"
+    result = edit_text(text % url, RULES, _Mint())
+
+    assert apply_edits(text % url, result.edits) == expected % (OURS if reason is None else url)
+    assert result.skipped == ({reason: 1} if reason else {})
+    unwrapped = edit_text(text % url, RULES, _Mint(), wrap=False)
+    assert apply_edits(text % url, unwrapped.edits) == expected % url
+    assert (unwrapped.links, unwrapped.skipped) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(b"see https+notrack://e.com/a.", b"see https://e.com/a.", id="https"),
+        pytest.param(b"<HTTP+notrack://e.com/a>", b"<HTTP://e.com/a>", id="in-angle-brackets"),
+        pytest.param(b"> https+notrack://e.com/a", b"> https://e.com/a", id="quoted"),
+        pytest.param(
+            b'https+notrack://e.com/a[[data-msys-linkname="x"]]', b"https://e.com/a", id="two-services-at-once"
+        ),
+    ],
+)
+@pytest.mark.parametrize("wrap", [True, False])
+def test_links_marked_as_not_to_be_counted(text: bytes, expected: bytes, wrap: bool) -> None:
+    """Postal's +notrack goes, since with it the link is dead, and the link is left alone, counted clicks or not."""
+    result = edit_text(text, RULES, _Mint(), wrap=wrap)
+
+    assert apply_edits(text, result.edits) == expected
+    assert result.links == ()
+    assert result.skipped == ({"opt-out": 1} if wrap else {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"xhttps+notrack://e.com",
+        b"https+notrack: //e.com",
+        b"+notrack://e.com/",
+        b'x [[data-msys-clicktrack="0"]]',
+        b'[[data-msys-clicktrack="0"]]',
+        b"https://e.com/a[[data-msys-linkname]]",
+        b'https://e.com/a[[data-msys-linkname="x]]',
+        b'https://e.com/a[[data-msys-linkname="{{ses:opentracker"]]',
+        b"https://e.com/a[[name]]",
+    ],
+)
+def test_what_is_no_mark_stays(text: bytes) -> None:
+    """Marks behind no link, halves of marks and other brackets are text."""
+    assert apply_edits(text, edit_text(text, RULES, _Mint(), wrap=False).edits) == text
+
+
 @pytest.mark.parametrize(("text", "reason"), SKIPPED)
 def test_skips_have_names(text: bytes, reason: str) -> None:
     """What is not a link to wrap stays as it is, and is counted under its reason."""
