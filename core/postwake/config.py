@@ -76,7 +76,7 @@ class Tracking(_Section):
     )
     list_unsubscribe: Literal["off", "add", "wrap"] = Field(
         default="off",
-        description="off; add: one-click List-Unsubscribe (RFC 8058) where there is none; wrap: also put ours in place of a sender's own that takes one click.",
+        description="off; add: one-click List-Unsubscribe (RFC 8058) where there is no web address; wrap: also put ours in place of a sender's own that takes one click. With add, and before a mailto:, nobody but Postwake hears of an unsubscription (docs/rewriting.md).",
     )
     sender_domains: list[Domain] = Field(
         default_factory=list,
