@@ -75,6 +75,18 @@ def test_not_tracked_by_policy(
     assert (event.tracked, event.untracked_reason, event.tag) == (False, reason, "")
 
 
+def test_marks_go_from_mail_that_is_not_tracked(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """A link that a service's mark makes a dead one is mended, without a stamp; the reason is the one it always was."""
+    body = b'<html><body><a href="https+notrack://example.com/reset">x</a></body></html>\r\n'
+    handled = make_handler().handle(make_envelope((b"X-Track-Privacy", b" off"), body=body))
+
+    assert handled.body == body.replace(b"+notrack", b"")
+    assert [(change.name, change.value) for change in handled.header_changes] == [(b"X-Track-Privacy", None)]
+    event = accepted(handled)
+    assert (handled.outcome, event.tracked, event.untracked_reason) == ("untracked", False, "privacy-off")
+    assert (event.links, event.pixels, event.links_skipped) == (0, 0, {})
+
+
 def test_too_large(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
     """A body too large to be fetched stays; what the header says is heeded, and not for the recipient's eyes."""
     fields = [

@@ -40,7 +40,7 @@ from .links import (
     url_skip,
 )
 from .marks import Cleaned, clean_html, put_back
-from .pixel import BOTTOM, PixelPosition, candidates, pixel_tag, wanted
+from .pixel import BOTTOM, PixelPosition, candidates, pixel_tag, shows_at, wanted
 
 __all__ = ["Edit", "HtmlPlan", "HtmlResult", "Link", "Mint", "apply_edits", "edit_html"]
 
@@ -207,7 +207,7 @@ def _draft(cleaned: Cleaned, plan: HtmlPlan, tracking_host: str, codec: str) -> 
     if not judge.can_judge:
         return HtmlDraft.nothing(HTML_NOT_VERIFIABLE, clicks)
     offers = {pixel: candidates(html, scan, pixel) for pixel in pixels}
-    if pixels and cleaned.pixel_at >= 0:
+    if pixels and cleaned.pixel_at >= 0 and shows_at(scan, cleaned.pixel_at):
         offers[pixels[0]].insert(0, cleaned.pixel_at)
     tags = {pixel: pixel_tag(_pixel_stand_in(pixel)) for pixel in pixels}
 

@@ -5,7 +5,7 @@ mark                        what it says
 =========================== =========================================================================================
 ``{{ses:openTracker}}``     Amazon SES: the pixel goes here. One is enough; more are taken out.
 a text of the sender's      SendGrid's ``opentrack`` filter names one in its ``replace``: the same
-``https+notrack://…``       Postal: clicks on this link are not counted; ``+notrack`` goes, and without that it is dead
+``https+notrack://…``       Postal: clicks on this link are not counted; with ``+notrack`` it is a dead one
 ``[[data-msys-…="…"]]``     SparkPost, in plain text: what the attributes of that name say of a link in HTML
 =========================== =========================================================================================
 
@@ -30,7 +30,8 @@ from .placing import Span
 
 PIXEL_MARK: Final = "{{ses:openTracker}}"
 
-_HINTS: Final = (b"{{ses:opentracker}}", b"notrack://", b"[[data-msys-", b"[[ data-msys-")
+_HTML_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://")
+_HINTS: Final = (*_HTML_HINTS, b"data-msys-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,7 @@ class Cleaned:
 
 def may_hold_marks(text: bytes) -> bool:
     """Whether *text* may hold a mark; quick, and never wrong where it says no. The sender's own is not looked for."""
-    lower = text.lower()
-    return any(hint in lower for hint in _HINTS)
+    return any(hint in text for hint in _HINTS)
 
 
 def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
@@ -58,7 +58,7 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
 
     If taking them out would change anything else of the document, they stay: *removed* is empty then.
     """
-    if not may_hold_marks(html) and not (pixel_mark and pixel_mark.encode("ascii") in html):
+    if not any(hint in html for hint in (*_HTML_HINTS, *([pixel_mark.encode("ascii")] if pixel_mark else ()))):
         return None
     found = list(_in_bytes(pixel_mark).finditer(html))
     if not found:
@@ -113,11 +113,11 @@ def _whole(html: bytes) -> bytes:
 def _in_bytes(pixel_mark: str) -> re.Pattern[bytes]:
     """Return the pattern of the marks in HTML; in a URL's, the first group is what goes."""
     marks = b"|".join(re.escape(mark.encode("ascii")) for mark in (PIXEL_MARK, pixel_mark) if mark)
-    return re.compile(rb"https?((?:\+|&#43;|&#x2b;|&plus;)notrack)(?=://)|" + marks, re.IGNORECASE)
+    return re.compile(rb"(?i:https?)((?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack)(?=://)|" + marks)
 
 
 @lru_cache(maxsize=16)
 def _in_text(pixel_mark: str) -> re.Pattern[str]:
     """Return the pattern of what goes, in texts and values that have been read."""
     marks = "|".join(re.escape(mark) for mark in (PIXEL_MARK, pixel_mark) if mark)
-    return re.compile(r"(?:(?<=http)|(?<=https))\+notrack(?=://)|" + marks, re.IGNORECASE)
+    return re.compile(r"(?i:(?<=http)|(?<=https))\+notrack(?=://)|" + marks)

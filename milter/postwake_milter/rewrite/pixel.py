@@ -95,3 +95,20 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
         offsets = [body_start, fragment.end() if fragment else -1, *offsets[:3]]
     places = dict.fromkeys(offset for offset in offsets if offset >= 0)
     return sorted(places, key=inside.__contains__)
+
+
+def shows_at(scan: Scan, offset: int) -> bool:
+    """Whether an image at *offset*, a place of the sender's own choice, is one, by the rules of :func:`candidates`."""
+    open_elements = dict.fromkeys(_HIDING, 0)
+    hidden = False
+    for tag in scan.tags:
+        if tag.comment >= 0:
+            continue
+        name = tag.name
+        if name == b"frameset" or (name in RAW_TEXT and open_elements[b"select"]):
+            return False
+        if name in open_elements and (not tag.is_end or open_elements[name]):
+            open_elements[name] += -1 if tag.is_end else 1
+        if tag.start < offset:
+            hidden = any(open_elements.values())
+    return not hidden

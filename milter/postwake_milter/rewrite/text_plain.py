@@ -17,16 +17,14 @@ from .html_scan import Edit
 from .links import MAX_URL_BYTES, UNSUBSCRIBES, Link, LinkRules, Skip, browser_url, rules_skip, url_skip
 from .marks import PIXEL_MARK
 
-_URL_START = re.compile(rb"https?(\+notrack)?://(?=[!#-.0-;=?-\[\]-~])", re.IGNORECASE)
+_URL_START = re.compile(rb"(?i:https?)(\+notrack)?://(?=[!#-.0-;=?-\[\]-~])")
 _URL_RUN = re.compile(rb"[!#-;=?-~]++")
 _BRACKET = re.compile(rb"[()\[\]{}]")
 # SparkPost's: what attributes say of a link in HTML stands behind it, in one pair of brackets or several.
 _ATTRIBUTE = rb'(data-msys-[a-z]{1,20}+)[ \t]{0,8}+=[ \t]{0,8}+("[^"\[\]{}\r\n]{0,250}+"|[^\s"\[\]{}]{0,250}+)'
-_ATTRIBUTES = re.compile(
-    rb"(?:\[\[(?:[ \t]{0,8}+" + _ATTRIBUTE.replace(b"(", b"(?:") + rb"){1,8}[ \t]{0,8}+\]\]){1,8}", re.IGNORECASE
-)
-_ONE_ATTRIBUTE = re.compile(_ATTRIBUTE, re.IGNORECASE)
-_PIXEL_MARK = re.compile(re.escape(PIXEL_MARK.encode("ascii")), re.IGNORECASE)
+_ATTRIBUTES = re.compile(rb"(?:\[\[(?:[ \t]{0,8}+" + _ATTRIBUTE.replace(b"(", b"(?:") + rb"){1,8}[ \t]{0,8}+\]\]){1,8}")
+_ONE_ATTRIBUTE = re.compile(_ATTRIBUTE)
+_PIXEL_MARK = re.compile(re.escape(PIXEL_MARK.encode("ascii")))
 _FLOWED_END = re.compile(rb" \r?\n")
 _TRAILING = b".,;:!?'*|`"
 # Mail programs take these for the sentence's when they end what they make a link of, and a token may end in them.
@@ -114,7 +112,7 @@ def _marked_skip(start: re.Match[bytes], marks: re.Match[bytes] | None, rules: L
     """Return why the URL that begins with *start* is left alone for its *marks*, or None."""
     if start[1]:
         return Skip.OPT_OUT
-    said = {name.lower(): value.strip(b'"') for name, value in _ONE_ATTRIBUTE.findall(marks[0])} if marks else {}
+    said = {name: value.strip(b'"') for name, value in _ONE_ATTRIBUTE.findall(marks[0])} if marks else {}
     if said.get(b"data-msys-clicktrack") == b"0":
         return Skip.OPT_OUT
     return Skip.UNSUBSCRIBE if rules.skip_unsubscribe and said.get(UNSUBSCRIBES) == b"1" else None

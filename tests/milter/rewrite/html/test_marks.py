@@ -41,13 +41,16 @@ PIXEL = b'<img src="https://t.example.net/o/0.gif" width="1" height="1" alt="" s
             id="table-cell-with-text",
         ),
         pytest.param(b"<title>%m</title><p>x", b"<title></title><p>x%p", id="where-no-image-shows"),
+        pytest.param(b"<body><select><p>x%m</p></body>", b"<body>%p<select><p>x</p></body>", id="in-an-open-select"),
+        pytest.param(
+            b"<body><select></select><p>x%m</p></body>", b"<body><select></select><p>x%p</p></body>", id="select"
+        ),
         pytest.param(b"<!-- %m --><p>x", b"<!--  --><p>x%p", id="comment"),
         pytest.param(b"<img alt='%m'><p>x", b"<img alt=''><p>x%p", id="value"),
         pytest.param(b"<p>x</p><script>'%m'</script>", b"<p>x</p><script>''</script>%p", id="script"),
         pytest.param(b"<p>%m", b"<p>%p", id="last"),
         pytest.param(b"<body>x</html>%m", b"<body>x%p</html>", id="behind-the-end"),
         pytest.param(b"<p>\xe9%m\xff</p>", b"<p>\xe9%p\xff</p>", id="any-bytes"),
-        pytest.param(b"<p>{{ses:opentracker}}</p>", b"<p>%p</p>", id="any-case"),
     ],
 )
 def test_the_pixel_stands_where_the_mark_stood(

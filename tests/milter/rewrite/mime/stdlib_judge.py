@@ -30,7 +30,7 @@ _OPT_OUTS = {
     *("ses:tags", "ses:custom-path", "data-msys-linkname", "data-msys-sublink", "data-msys-unsubscribe"),
 }
 _HTML_MARKS = re.compile(
-    r"(?:(?<=http)|(?<=https))(?:\+|&#43;|&#x2b;|&plus;)notrack(?=://)|\{\{ses:openTracker\}\}", re.IGNORECASE
+    r"(?i:(?<=http)|(?<=https))(?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack(?=://)|\{\{ses:openTracker\}\}"
 )
 _TEXT_MARKS = re.compile(
     r"(?:(?<=http)|(?<=https))\+notrack(?=://)|\{\{ses:openTracker\}\}"

@@ -105,7 +105,7 @@ MARKED = [
     pytest.param(b'%s[[data-msys-linkname="a" data-msys-sublink="b"]]', b"%s", None, id="two-in-one"),
     pytest.param(b'%s[[data-msys-linkname="a"]][[ data-msys-clicktrack = "0" ]]\n', b"%s\n", "opt-out", id="two"),
     pytest.param(b'%s[[data-msys-clicktrack="1"]]', b"%s", None, id="sparkpost-tracked"),
-    pytest.param(b'(%s[[DATA-MSYS-UNSUBSCRIBE="1"]])', b"(%s)", "unsubscribe", id="sparkpost-unsubscribe"),
+    pytest.param(b'(%s[[data-msys-unsubscribe="1"]])', b"(%s)", "unsubscribe", id="sparkpost-unsubscribe"),
     pytest.param(b"<%s[[data-msys-unsubscribe=0]]>", b"<%s>", None, id="sparkpost-in-angle-brackets"),
     pytest.param(b"{{ses:openTracker}} %s {{ses:openTracker}}", b" %s ", None, id="amazon"),
 ]
@@ -155,7 +155,7 @@ def test_links_marked_as_not_to_be_counted(text: bytes, expected: bytes, wrap: b
         b'[[data-msys-clicktrack="0"]]',
         b"https://e.com/a[[data-msys-linkname]]",
         b'https://e.com/a[[data-msys-linkname="x]]',
-        b'https://e.com/a[[data-msys-linkname="{{ses:opentracker"]]',
+        b'https://e.com/a[[data-msys-linkname="{{name}}"]]',
         b"https://e.com/a[[name]]",
     ],
 )
