@@ -238,7 +238,8 @@ def parse_parameters(value: bytes) -> Parameterised:
 def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
     """Yield the parameters of *text* from *at* on: name as it is written but in lower case, value, and whether some
     programs take the value for another: words follow its quote that are no comment and no parameter, or it is a
-    boundary whose quote never closes, or without a semicolon before it."""
+    boundary whose quote never closes, or without a semicolon before it, or with a stray quote in it or before it."""
+    stray = False
     while at < len(text):
         before, at = at, _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
         parted = ";" in text[before:at]
@@ -260,8 +261,9 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
             if following is not None:
                 stop = following.start()
             content = text[at:stop].partition(" (")[0].strip(_WHITE)
+            stray |= '"' in content  # for some programs it opens a quoted string, which swallows what follows
             at = stop
-        odd |= not parted and name.startswith("boundary")
+        odd |= (stray or not parted) and name.startswith("boundary")
         yield name, content, odd
 
 

@@ -112,6 +112,9 @@ def test_contradicting_parameters_are_ambiguous() -> None:
     assert parse_parameters(b'x/y; a="b="c"; boundary="d"').ambiguous == {"a", "boundary"}
     assert parse_parameters(b'x/y; boundary="a ').ambiguous == {"boundary"}
     assert parse_parameters(b'x/y; a=b boundary="c"').ambiguous == {"boundary"}
+    assert parse_parameters(b'x/y; a=b"; boundary="c"').ambiguous == {"boundary"}
+    assert not parse_parameters(b'x/y; boundary=c; charset=utf-8"').ambiguous
+    assert not parse_parameters(b'x/y; a="b\\"c"; boundary=d').ambiguous
     assert not parse_parameters(b'x/y; a=b; boundary="c" charset=d').ambiguous
     assert not parse_parameters(b'x/y; charset="utf-8').ambiguous
     assert not parse_parameters(b'x/y; boundary="a" (b); x="y" z=1 ').ambiguous
