@@ -14,6 +14,7 @@ import quopri
 import re
 import warnings
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import html5lib
@@ -141,7 +142,10 @@ def _content(part: email.message.Message) -> str:
 def same_text(was: str, now: str) -> None:
     """Raise ChangedError unless *now* is *was* with some URLs replaced by ours."""
     restored = _OURS.sub(lambda match: destination(match.group(1)), now)
-    if restored not in (was, _TEXT_MARKS.sub("", was)) and not _only_marks_gone(was, restored):
+    if restored == was or _only_marks_gone(was, restored):
+        return
+    # Of a multipart that never ends, the library takes the last line break for the delimiter's.
+    if restored.rstrip("\r\n") != _TEXT_MARKS.sub("", was).rstrip("\r\n"):
         raise ChangedError(f"text differs: {_difference(was, restored)}")
 
 
@@ -171,17 +175,33 @@ def same_html(was: str, now: str) -> None:
 
 def _same_html(was: str, now: str) -> None:
     if not any(name in was.lower() for name in _OPT_OUTS):
-        pieces = [re.escape(piece) for piece in _OURS_OR_PIXEL.split(now)]
-        # A pixel takes the place of nothing, a link that of a value.
-        gaps = ["" if "/o/" in found else ".*?" for found in _OURS_OR_PIXEL.findall(now)]
-        pattern = "".join(piece + gap for piece, gap in zip(pieces, [*gaps, ""], strict=True))
-        if re.fullmatch(pattern, was, re.DOTALL) is None:
+        # A pixel takes the place of nothing, a link that of a value, which may be anything.
+        pieces = [""]
+        for piece, ours in zip_longest(_OURS_OR_PIXEL.split(now), _OURS_OR_PIXEL.findall(now), fillvalue="/o/"):
+            pieces[-1] += piece
+            pieces += [] if "/o/" in ours else [""]
+        if not _in_order(pieces, was):
             raise ChangedError("bytes outside the edits differ")
     one, two = list(_events(was, pixels=False)), list(_events(now, pixels=True))
     try:
         _same_events(_merge(one), _merge(two))
     except _OtherShapeError:
         _same_events(_merge(_without_formatting(one)), _merge(_without_formatting(two)))
+
+
+def _in_order(pieces: list[str], text: str) -> bool:
+    """Whether *text* is *pieces*, with anything between them."""
+    if not text.startswith(pieces[0]):
+        return False
+    at = len(pieces[0])
+    for piece in pieces[1:-1]:
+        found = text.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    if len(pieces) == 1:
+        return at == len(text)
+    return len(text) - at >= len(pieces[-1]) and text.endswith(pieces[-1])
 
 
 class _OtherShapeError(ChangedError):
