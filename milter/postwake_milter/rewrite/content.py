@@ -84,7 +84,7 @@ def _read(
 
 def _encoding(value: bytes) -> str:
     """Return the transfer encoding that *value* names."""
-    word = _COMMENT.sub("", unfold(value)).strip(" \t;\"'").lower()
+    word = _COMMENT.sub("", unfold(value)).strip(" \t\"'").rstrip(" \t;\"'").lower()
     if word in _IDENTITY:
         return "identity"
     return word
