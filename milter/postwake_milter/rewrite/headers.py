@@ -237,8 +237,9 @@ def parse_parameters(value: bytes) -> Parameterised:
 
 def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
     """Yield the parameters of *text* from *at* on: name as it is written but in lower case, value, and whether some
-    programs take the value for another: words follow its quote that are no comment and no parameter, or it is a
-    boundary whose quote never closes, or without a semicolon before it, or with a stray quote in it or before it."""
+    programs take the value for another: words follow its quote that are no comment and no parameter, or a parameter
+    does without a space; or it is a boundary whose quote never closes, without a semicolon before it, or with a stray
+    quote in it or before it."""
     stray = False
     while at < len(text):
         before, at = at, _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
@@ -251,7 +252,8 @@ def _parameters(text: str, at: int) -> Iterator[tuple[str, str, bool]]:
         if text.startswith('"', at):
             content, at, closed = _quoted(text, at)
             rest = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
-            odd = rest < len(text) and text[rest] not in ";(" and _PARAMETER_NAME.match(text, rest) is None
+            odd = rest < len(text) and text[rest] not in ";("
+            odd = odd and (rest == at or _PARAMETER_NAME.match(text, rest) is None)
             odd |= not closed and name.startswith("boundary")  # for some programs the quote is part of it
         else:
             odd = False

@@ -113,6 +113,7 @@ def test_contradicting_parameters_are_ambiguous() -> None:
     assert parse_parameters(b'x/y; boundary="a ').ambiguous == {"boundary"}
     assert parse_parameters(b'x/y; a=b boundary="c"').ambiguous == {"boundary"}
     assert parse_parameters(b'x/y; a=b"; boundary="c"').ambiguous == {"boundary"}
+    assert parse_parameters(b'x/y; boundary="c"d=e').ambiguous == {"boundary", "d"}
     assert not parse_parameters(b'x/y; boundary=c; charset=utf-8"').ambiguous
     assert not parse_parameters(b'x/y; a="b\\"c"; boundary=d').ambiguous
     assert not parse_parameters(b'x/y; a=b; boundary="c" charset=d').ambiguous
