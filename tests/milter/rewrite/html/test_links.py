@@ -64,7 +64,7 @@ def test_the_destination_is_what_the_browser_follows(edit: Edit, value: str, url
         ("java\nscript:alert(1)", "not-http"),
         ("ftp://example.com/", "not-http"),
         ("myapp://open?u=https://example.com", "not-http"),
-        ("https+notrack://example.com", "not-http"),
+        ("svn+https://example.com", "not-http"),
         ("//example.com/x", "relative"),
         ("/x", "relative"),
         ("www.example.com", "relative"),
