@@ -27,7 +27,9 @@ _MAX_DIGITS: Final = 7
 
 def decode_attribute(text: str) -> str:
     """Return *text*, the value of an attribute, with its character references replaced. Never raises."""
-    return _REFERENCE.sub(_replacement, text) if "&" in text else text
+    if text.count("&") == text.count("&amp;"):  # none, or the one that URLs have: no need to look for others
+        return text.replace("&amp;", "&")
+    return _REFERENCE.sub(_replacement, text)
 
 
 def _replacement(match: re.Match[str]) -> str:

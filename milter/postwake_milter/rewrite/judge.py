@@ -45,7 +45,7 @@ _RESOURCE_LIMIT = 114
 """libxml2's XML_ERR_RESOURCE_LIMIT: it gave up half-way. lxml names it only from 6.1 on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LinkChange:
     """A link's intended change: the bytes of its original value, the URL that replaced them, the opt-outs taken out.
 

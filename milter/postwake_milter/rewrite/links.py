@@ -133,10 +133,11 @@ _USUAL: Final = re.compile(
 _TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{%|%%[A-Za-z_][\w.:-]*%%|\*\||\|\*|\$\{|<%|\[\[[^\[\]]*+\]\]")
 
 _UNSUBSCRIBE_URL: Final = re.compile(r"unsub(?:scri|\b|_)|opt[-_]?out\b|email[-_]?preferences|list-manage[^/]*/profile")
-# Text in lower case. One alternative per language; the words that mail in it uses for this link.
+# Text in lower case. One alternative per language; the words that mail in it uses for this link. Each begins with a
+# letter, so that the search need not try them all at every place.
 _UNSUBSCRIBE_TEXT: Final = re.compile(
-    r"unsubscri|\bopt[ -]?out\b|d[ée]sabonn|d[ée]sinscri|abmeld|abbestell|darse de baja|dar de baja|"
-    r"cancelar (?:la |mi |a )?(?:suscripci|subscri|inscri)|disiscri|(?:cancella|annulla) l.iscri|uitschrij|afmeld|"
+    r"unsubscri|o(?<!\wo)pt[ -]?out\b|d[ée]sabonn|d[ée]sinscri|abmeld|abbestell|darse de baja|dar de baja|"
+    r"cancelar (?:la |mi |a )?(?:suscripci|subscri|inscri)|disiscri|cancella l.iscri|annulla l.iscri|uitschrij|afmeld|"
     r"avregistrer|avprenumerer|avsluta prenumer|peruuta tilaus|odhl[áa]sit|wypisz|zrezygnuj z|leiratkoz|dezabon|"
     r"отписаться|відписатися|退订|取消订阅|取消訂閱|配信停止|購読解除|登録解除|수신거부|구독 취소|"
     r"إلغاء الاشتراك|abonelikten çık"
@@ -222,8 +223,8 @@ def browser_url(url: str) -> str:
     That is ``\\`` to ``/``, space to ``%20``, and three or more slashes behind the scheme to two. Everything
     else a browser escapes, it escapes in a redirect's answer as well.
     """
-    url = _two_slashes(url)
-    if "\\" in url:
+    if "\\" in url or "///" in url:
+        url = _two_slashes(url)
         end = min((i for i in (url.find("?"), url.find("#")) if i >= 0), default=len(url))
         url = url[:end].replace("\\", "/") + url[end:]
     return url.replace(" ", "%20")

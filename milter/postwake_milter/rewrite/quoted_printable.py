@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from struct import Struct
-from typing import NamedTuple
 
 from .placing import (
     ENCODED_LINE,
@@ -36,7 +35,8 @@ _LOWER_ESCAPE = re.compile(rb"=(?:[0-9][a-f]|[a-f][0-9a-f])")
 _UPPER_ESCAPE = re.compile(rb"=(?:[0-9][A-F]|[A-F][0-9A-F])")
 
 
-class _Line(NamedTuple):
+@dataclass(slots=True)
+class _Line:
     """A physical line of quoted-printable: what it says, and what ends it."""
 
     content: bytes
