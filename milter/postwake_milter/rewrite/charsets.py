@@ -107,19 +107,20 @@ def editable(charset: str, data: bytes) -> tuple[str, str | None]:
     if is_ascii and ((b"\x1b" in data and _ESCAPE.search(data)) or (not charset and _SWITCH in data)):
         return "", "charset-not-ascii"
     if not charset:
-        return ("utf-8", None) if is_ascii or _is_utf8(data) else ("", "charset-undeclared")
+        return ("utf-8", None) if is_ascii or is_utf8(data) else ("", "charset-undeclared")
     name = find_codec(charset)
     if name is None:
         return "", "charset-unknown"
     if name not in _SAFE:
         return (name, None) if name in _SHIFTING and not _SHIFT.search(data) else ("", "charset-not-ascii")
     if name in ("utf-8", "utf-8-sig", "ascii"):
-        matches = is_ascii or (name != "ascii" and _is_utf8(data))
+        matches = is_ascii or (name != "ascii" and is_utf8(data))
         return ("utf-8", None) if matches else ("", "charset-mismatch")
     return (name, None) if is_ascii or _round_trips(data, name) else ("", "charset-mismatch")
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether *data* is well-formed UTF-8, as ASCII is."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

@@ -130,12 +130,12 @@ _ATTRIBUTE_UNGROUPED = (
 _TAG_REST = rb"(?:>|(?:[\t\n\f\r /]*+" + _ATTRIBUTE_UNGROUPED + rb")*+[\t\n\f\r /]*+>)"
 _NAMED = rb"(?:[vV]:|" + _any_of(list(NAMES)) + rb")"
 
-# Text and all markup that is of no interest, as far as it goes. Not "*+" around it, which would do it in one match:
+# Text and the markup of no interest behind it, as far as it goes. Not "*+" around it, which would do it in one match:
 # up to Python 3.11.4 (Debian 12 has 3.11.2) a possessive group leaves its end inside the turn that failed (gh-106052).
 # Nothing follows that could make it turn back, and the bound keeps what it remembers of its turns small.
 _SKIP: Final = re.compile(
-    rb"(?:[^<]++"
-    rb"|<(?:/?(?!" + _NAMED + rb")[A-Za-z][^\t\n\f\r />]*+" + _TAG_REST + rb"|(?![A-Za-z/!?])"
+    rb"(?:[^<]*+"
+    rb"<(?:/?(?!" + _NAMED + rb")[A-Za-z][^\t\n\f\r />]*+" + _TAG_REST + rb"|(?![A-Za-z/!?])"
     rb"|/(?![A-Za-z])[^>]*+>"
     rb"|\?[^>]*+>"
     rb"|!(?!--|\[CDATA\[)[^>]*+>)){1,1000}"
@@ -185,7 +185,8 @@ def _scan(html: bytes, at: int, limit: int, comment: int, scan: Scan) -> bool:
     while True:
         while skipped := skip(html, at, limit):
             at = skipped.end()
-        if at >= limit:
+        at = html.find(b"<", at, limit)
+        if at < 0:
             return True
         if html.startswith(b"<!--", at, limit):
             at = _comment(html, at, limit, comment, scan)

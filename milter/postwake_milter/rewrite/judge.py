@@ -2,7 +2,7 @@
 
 Original and result are parsed by libxml2 (whose tokeniser is HTML5's since 2.14, hence lxml 6), the intended edits are
 undone in the trees, and the trees must be equal: every element's name, attributes in order, text, tail and children,
-every comment. The bytes are read as Latin-1, so that any byte is a character and none is lost.
+every comment. Bytes that are no UTF-8 are read as Latin-1, so that any byte is a character and none is lost.
 
 libxml2 drops all that follows ``</html>``, browsers do not: where something does, let :func:`html_end_tags` be taken
 out of both documents first. HTML5 itself goes on in the body as if the tag were not there.
@@ -24,6 +24,7 @@ from typing import Any, Final
 from lxml import etree
 
 from .charref import decode_attribute
+from .charsets import is_utf8
 from .html_scan import Edit, Scan
 
 _TAKEN_OUT: Final = "postwake-pixel"
@@ -83,7 +84,8 @@ class Judge:
 
     def __init__(self, html: bytes, links: Sequence[LinkChange] = (), comments: Sequence[CommentChange] = ()) -> None:
         self._changed: list[tuple[int, list[tuple[str, str]]]] = []
-        self._comments = [_normalised(change.after) for change in comments]
+        self._encoding = "utf-8" if is_utf8(html) else "iso-8859-1"  # UTF-8 is read in less time, being libxml2's own
+        self._comments = [self._normalised(change.after) for change in comments]
         self._original = self._undone_original(html, links, comments)
 
     @property
@@ -96,8 +98,10 @@ class Judge:
 
         *pixels* maps the ``src`` of each inserted image to its attributes.
         """
-        root = _parse(result)
-        if self._original is None or root is None:
+        if self._original is None or (self._encoding == "utf-8" and not is_utf8(result)):
+            return False
+        root = _parse(result, self._encoding)
+        if root is None:
             return False
         anchors = list(root.iter(*_LINK_NAMES)) if self._changed else []
         for ordinal, expected in self._changed:
@@ -114,7 +118,7 @@ class Judge:
         self, html: bytes, links: Sequence[LinkChange], comments: Sequence[CommentChange]
     ) -> str | None:
         """Serialise the original without what is to be changed, and note what the changed tags must come to be."""
-        root = _parse(html)
+        root = _parse(html, self._encoding)
         if root is None:
             return None
         anchors = list(root.iter(*_LINK_NAMES)) if links else []
@@ -124,20 +128,27 @@ class Judge:
             anchor = anchors[change.ordinal]
             expected = [(name, value) for name, value in anchor.items() if name not in change.removed]
             if change.value is not None and change.url is not None:
-                href = ("href", decode_attribute(_normalised(change.value)))
+                href = ("href", decode_attribute(self._normalised(change.value)))
                 if href not in expected:
                     return None
                 expected[expected.index(href)] = ("href", change.url)
             self._changed.append((change.ordinal, expected))
             anchor.attrib.clear()
-        if not _blank_comments(root, [_normalised(change.before) for change in comments]):
+        if not _blank_comments(root, [self._normalised(change.before) for change in comments]):
             return None
         return _serialised(root)
 
+    def _normalised(self, raw: bytes) -> str:
+        """Return *raw* as the parser reads bytes: line breaks made LF, NUL replaced."""
+        text = raw.decode(self._encoding, "replace")
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
-def _parse(html: bytes) -> Any:
+
+def _parse(html: bytes, encoding: str = "iso-8859-1") -> Any:
     """Return the root element of *html*; None if libxml2 finds none or gives up before the end."""
-    parser = etree.HTMLParser(encoding="iso-8859-1", huge_tree=True)
+    parser = etree.HTMLParser(encoding=encoding, huge_tree=True)
     try:
         root = etree.fromstring(html.removeprefix(_UTF8_BOM), parser)
     except (etree.XMLSyntaxError, ValueError):
@@ -155,14 +166,6 @@ def _serialised(root: Any) -> str:
     hold no space, ``/`` or ``>``, and no ``=`` but as an attribute's first character; no comment holds its own end.
     """
     return etree.tostring(root.getroottree(), encoding="unicode")
-
-
-def _normalised(raw: bytes) -> str:
-    """Return *raw* as the parser reads bytes: Latin-1, line breaks made LF, NUL replaced."""
-    text = raw.decode("latin-1")
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _blank_comments(root: Any, texts: list[str]) -> bool:
