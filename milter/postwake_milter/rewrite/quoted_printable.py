@@ -58,14 +58,12 @@ class QuotedPrintable:
         self._encoded = encoded
         self._eol = line_ending(encoded, eol)
         # Most of what holds no tab has no padding, either, and the pattern looks at every space.
-        self._padded = encoded.endswith((b" ", b"\t")) or any(
+        padded = encoded.endswith((b" ", b"\t")) or any(
             space + ending in encoded for space in (b" ", b"\t") if space in encoded for ending in (b"\n", b"\r\n")
         )
+        self.decode: Callable[[bytes], bytes] = _decode_padded if padded else binascii.a2b_qp
+        """Returns the content of lines of such a body."""
         self.decoded = self.decode(encoded)
-
-    def decode(self, encoded: bytes) -> bytes:
-        """Return the content of *encoded*, lines of such a body."""
-        return binascii.a2b_qp(_PADDING.sub(b"", encoded) if self._padded else encoded)
 
     def place(self, spans: Sequence[Span]) -> Placement:
         """Return the place of *spans*: only the physical lines that they touch will be wrapped anew."""
@@ -121,15 +119,18 @@ class QuotedPrintable:
         return len(said)
 
 
+def _decode_padded(encoded: bytes) -> bytes:
+    return binascii.a2b_qp(_PADDING.sub(b"", encoded))
+
+
 def _read_line(text: bytes) -> _Line:
     """Take a line apart."""
-    eol = b"\r\n" if text.endswith(b"\r\n") else b"\n" if text.endswith(b"\n") else b""
-    text = text.removesuffix(eol)
-    content = text.rstrip(b" \t")
-    padding = text[len(content) :]
-    if content.endswith(b"="):
-        return _Line(content[:-1], b"=" + padding + eol, soft=True)
-    return _Line(content, padding + eol, soft=False)
+    content = text.removesuffix(b"\n")
+    if len(content) < len(text):
+        content = content.removesuffix(b"\r")
+    content = content.rstrip(b" \t")
+    tail = text[len(content) :]
+    return _Line(content[:-1], b"=" + tail, True) if content.endswith(b"=") else _Line(content, tail, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ def _break_before(content: bytes, at: int, stop: int) -> int:
 _Item = bytes | int | _Line
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
     """Neighbouring physical lines that are wrapped anew, and the encoded bytes before them, which stay."""
 
