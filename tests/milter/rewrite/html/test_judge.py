@@ -158,3 +158,23 @@ def test_what_the_parser_gives_up_on_cannot_be_judged(html: bytes) -> None:
     judge = Judge(html)
     assert not judge.can_judge
     assert not judge.accepts(html, {})
+
+
+@pytest.mark.parametrize("before", ["é".encode(), b"\xe9"], ids=["UTF-8", "another charset"])
+def test_bytes_outside_ascii_are_compared(before: bytes) -> None:
+    """A link's address and the text around it may be in any charset; no byte of them may become another."""
+    html = b"<p>%b <a href='http://x.example/%b'>x</a></p>" % (before, before)
+    judge = Judge(html, [LinkChange(0, b"http://x.example/" + before, NEW)])
+    result = html.replace(b"http://x.example/" + before, NEW.encode())
+    assert judge.accepts(result, {})
+    for other in ("è".encode(), b"\xe8", b"\xff", "\N{REPLACEMENT CHARACTER}".encode()):
+        assert not judge.accepts(result.replace(before, other), {})
+
+
+def test_what_is_no_utf8_any_more() -> None:
+    """A result that is not UTF-8 is not the document that was, though libxml2 read a replacement character in both."""
+    html = "<p>\N{REPLACEMENT CHARACTER} <a href='http://x.example'>x</a></p>".encode()
+    judge = Judge(html, [LinkChange(0, b"http://x.example", NEW)])
+    result = html.replace(b"http://x.example", NEW.encode())
+    assert judge.accepts(result, {})
+    assert not judge.accepts(result.replace("\N{REPLACEMENT CHARACTER}".encode(), b"\xff"), {})
