@@ -109,7 +109,7 @@ def main() -> int:
         html = html_of(size, links)
         fields, body = message(html, encoding)
         result = rewrite(fields, body, plan, mint)
-        print(f"{encoding}: {len(body)} bytes of body, {len(html)} of HTML, {len(result.links)} links")
+        print(f"{encoding}: {len(body)} bytes of body, {len(html)} of HTML, {len(result.destinations)} links")
         content = describe(fields)
         part = split(body, content)[-1]
         encoded = body[part.body_start : part.body_end]

@@ -91,7 +91,7 @@ def rewrite(
                         "untracked_reason": done.untracked_reason,
                         "tracking_id": text_id if done.tracked else None,
                         "opens": done.opens,
-                        "clicks": len(done.links),
+                        "clicks": len(done.destinations),
                         "links_skipped": done.links_skipped,
                         "parts_rewritten": done.parts_rewritten,
                     }

@@ -105,20 +105,15 @@ class _Mac:
 
     def of(self, message: bytes) -> bytes:
         """Return the MAC of *message*."""
-        return self.behind(message)(b"")
+        inner, outer = self.begin(message)
+        outer.update(inner.digest())
+        return outer.digest()[:MAC_BYTES]
 
-    def behind(self, beginning: bytes) -> Callable[[bytes], bytes]:
-        """Return what makes the MAC of *beginning* and the bytes it is given: many messages may begin alike."""
-        begun = self._inner.copy()
-        begun.update(beginning)
-
-        def mac(rest: bytes) -> bytes:
-            inner, outer = begun.copy(), self._outer.copy()
-            inner.update(rest)
-            outer.update(inner.digest())
-            return outer.digest()[:MAC_BYTES]
-
-        return mac
+    def begin(self, beginning: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+        """Return both hashes of what begins with *beginning*, to be copied: many messages may begin alike."""
+        inner = self._inner.copy()
+        inner.update(beginning)
+        return inner, self._outer.copy()
 
 
 class KeyRing:
@@ -159,11 +154,15 @@ class KeyRing:
         if len(tracking_id) != 16:
             raise ValueError(f"tracking id of {len(tracking_id)} bytes: expected 16")
         head = bytes((VERSION, self._newest, privacy)) + tracking_id + _varint(recipient)
-        mac = self._macs[self._newest].behind(_SIGNED[purpose] + head)
+        begun, outside = self._macs[self._newest].begin(_SIGNED[purpose] + head)
 
         def sign(link: int, url: str) -> str:
             rest = _end(link, url)
-            return binascii.b2a_base64(head + rest + mac(rest), newline=False).translate(_TO_URL, b"=").decode("ascii")
+            inner, outer = begun.copy(), outside.copy()
+            inner.update(rest)
+            outer.update(inner.digest())
+            raw = head + rest + outer.digest()[:MAC_BYTES]
+            return binascii.b2a_base64(raw, newline=False).translate(_TO_URL, b"=").decode("ascii")
 
         return sign
 

@@ -181,7 +181,7 @@ class Handler:
             tracked=tracked,
             untracked_reason="" if tracked else reason or "nothing-to-track",
             pixels=rewritten.opens if rewritten is not None else 0,
-            links=len(rewritten.links) if rewritten is not None else 0,
+            links=len(rewritten.destinations) if rewritten is not None else 0,
             links_skipped=rewritten.links_skipped if rewritten is not None else {},
             parts_rewritten=rewritten.parts_rewritten if rewritten is not None else 0,
             privacy=privacy,

@@ -72,8 +72,8 @@ def run_worker(listener: int, load: Load, stats: WorkerStats, parent: int) -> No
     # After the last edit libmilter's thread waits for the interpreter once more before its verdict leaves; Python's
     # 5 ms a turn would leave that gap open (see adapter.Session.eom).
     sys.setswitchinterval(0.0005)
-    # Whoever is woken of our threads wants the interpreter, which whoever woke it still has: let it not take his place on
-    # the processor at once, as sched(7) has it for SCHED_BATCH. A quarter fewer switches, and nobody waits longer.
+    # A thread of ours that is woken wants the interpreter, which the one that woke it still has: let it not take that
+    # one's place on the processor at once (SCHED_BATCH, sched(7)). A quarter fewer switches, and nobody waits longer.
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     config, handler = load()

@@ -25,7 +25,7 @@ from .control import Control, read_control
 from .headers import Field, Fields, HeaderBlock, RawField, read_block
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
-from .links import Link, LinkRules, Skip
+from .links import LinkRules, Skip
 from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
 from .pixel import PixelPosition
@@ -101,7 +101,8 @@ class Rewritten:
     body: bytes | None
     """The new body; None if it stays as it is."""
     header_changes: tuple[HeaderChange, ...]
-    links: tuple[Link, ...]
+    destinations: tuple[str, ...]
+    """Where the links that are wrapped lead to; each one's index is its place."""
     opens: int
     """Pixels placed."""
     links_skipped: dict[str, int]
@@ -125,7 +126,7 @@ class _Work:
     clicks: bool
     text: bool
     edits: list[Edit] = field(default_factory=list)  # over the body
-    links: list[Link] = field(default_factory=list)
+    destinations: list[str] = field(default_factory=list)
     pixels: int = 0
     pixelled: list[Part] = field(default_factory=list)
     """The parts that have them."""
@@ -211,7 +212,7 @@ def rewrite(
             unsubscribed = True
         elif fields_written.skipped is not None:
             work.skipped[f"list-unsubscribe-{fields_written.skipped}"] += 1
-    tracked = bool(work.pixels or work.links or unsubscribed)
+    tracked = bool(work.pixels or work.destinations or unsubscribed)
     why = uncounted or reason or next(iter(work.blocked), "nothing-to-track")
     if tracked:
         if reason is not None:
@@ -223,7 +224,7 @@ def rewrite(
         None if tracked else why,
         new_body,
         tuple(changes),
-        tuple(work.links),
+        tuple(work.destinations),
         work.pixels,
         dict(work.skipped),
         work.parts_rewritten,
@@ -363,7 +364,7 @@ def _rewrite_part(
 
     TransferError, with only what was skipped counted, if the edits cannot be encoded.
     """
-    first_link = len(work.links)
+    first_link = len(work.destinations)
     spans: tuple[Span, ...]
     if part.content.type == "text/html":
         draft = _html_draft(part, known, plan, targets, mint, work)
@@ -371,8 +372,7 @@ def _rewrite_part(
         work.kept.update(draft.kept)
         if draft.reason is not None:
             work.block(draft.reason)
-        spans, pixels = draft.spans, draft.pixels
-        links = [Link(number, url) for number, url in enumerate(draft.destinations, first_link)]
+        spans, pixels, destinations = draft.spans, draft.pixels, draft.destinations
         replacements = draft.replacements(mint, first_link) if spans else []
     else:
         _, reason = editable(part.content.charset, known.opened.decoded)
@@ -390,13 +390,14 @@ def _rewrite_part(
             known.opened.decoded, rules, mint, delsp=delsp, first_link=first_link, wrap=work.text
         )
         _add(work.skipped, text.skipped)
-        spans, pixels, links = tuple((edit.start, edit.end) for edit in text.edits), 0, list(text.links)
+        spans, pixels = tuple((edit.start, edit.end) for edit in text.edits), 0
+        destinations = tuple(link.url for link in text.links)
         replacements = [edit.replacement for edit in text.edits]
     if not spans:
         return
     encoded = _encode(part, known, spans, replacements, eol, work)
     work.edits.append(Edit(part.body_start, part.body_end, encoded))
-    work.links += links
+    work.destinations += destinations
     work.pixels += pixels
     work.pixelled += [part] if pixels else []
     work.parts_rewritten += 1

@@ -278,7 +278,7 @@ class _Lines:
             if len(self._layouts) < _MAX_LAYOUTS and not layout.breaks:
                 self._layouts[shape] = layout
         filled, anew = layout.fill(replacements, style)
-        meant = [style.break_lines(new) if b"\n" in new else new for new in replacements]
+        meant = [style.break_lines(new) for new in replacements] if layout.breaks else replacements
         if self._decode(anew) != self._contents.fill(meant):
             raise TransferError(TRANSFER_CHECK_FAILED)
         return filled

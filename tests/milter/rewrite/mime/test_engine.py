@@ -171,7 +171,7 @@ def test_off_for_the_sender(plan: Plan, mint: Mint) -> None:
 
     assert rewrite_message(_html(), off, mint, stamp=None)[1].untracked_reason == "tracking-off"
     asked = rewrite_message(_html(b"X-PM-TrackOpens: true"), off, mint, stamp=None)[1]
-    assert (asked.tracked, asked.opens, asked.links) == (True, 1, ())
+    assert (asked.tracked, asked.opens, asked.destinations) == (True, 1, ())
 
 
 def test_auto_generated_mail_that_asks_for_tracking(plan: Plan, mint: Mint) -> None:
@@ -232,15 +232,15 @@ def test_attached_message_stays(plan: Plan, mint: Mint) -> None:
 
     assert attached in after
     assert result.part_reasons == {"attached-message": 1}
-    assert len(result.links) == 1
+    assert len(result.destinations) == 1
 
 
 def test_one_pixel_for_several_html_parts(plan: Plan, mint: Mint) -> None:
     """HTML shown in two pieces is one body: one pixel, and links numbered through."""
-    result = rewrite_message(_multipart(b"mixed", HTML_PART, HTML_PART), plan, mint, stamp=None)[1]
+    after, result = rewrite_message(_multipart(b"mixed", HTML_PART, HTML_PART), plan, mint, stamp=None)
 
     assert result.opens == 1
-    assert [link.index for link in result.links] == [0, 1]
+    assert [after.count(b"/c/%d." % number) for number in range(3)] == [1, 1, 0]
     assert result.parts_rewritten == 2
 
 
@@ -290,12 +290,12 @@ def test_text_clicks(plan: Plan, mint: Mint) -> None:
     """Plain text is rewritten when asked for, by configuration or by the message, and never gets a pixel."""
     raw = _multipart(b"alternative", PLAIN_PART, HTML_PART)
 
-    assert len(rewrite_message(raw, plan, mint, stamp=None)[1].links) == 1
+    assert len(rewrite_message(raw, plan, mint, stamp=None)[1].destinations) == 1
     result = rewrite_message(raw, replace(plan, text_clicks=True), mint, stamp=None)[1]
-    assert [link.url for link in result.links] == ["https://example.com/?a=1&b=2", "https://example.com/x"]
+    assert list(result.destinations) == ["https://example.com/?a=1&b=2", "https://example.com/x"]
     only_text = raw.replace(b"Subject: s", b"Subject: s\nX-PM-TrackLinks: TextOnly\nX-Track-Opens: no")
     result = rewrite_message(only_text, plan, mint, stamp=None)[1]
-    assert [link.url for link in result.links] == ["https://example.com/x"]
+    assert list(result.destinations) == ["https://example.com/x"]
 
 
 MARKED_TEXT = b'Reset: https+notrack://example.com/r\nsee https://example.com/x[[data-msys-linkname="a"]]\n'
@@ -343,7 +343,7 @@ def test_marks_go_from_a_text_that_is_not_counted(plan: Plan, mint: Mint) -> Non
     text = b"Content-Type: text/plain\n\n" + MARKED_TEXT
     after, result = rewrite_message(_multipart(b"alternative", text, HTML_PART), plan, mint, stamp=None)
     assert UNMARKED_TEXT in after
-    assert [link.url for link in result.links] == ["https://example.com/?a=1&b=2"]
+    assert list(result.destinations) == ["https://example.com/?a=1&b=2"]
     after, result = rewrite_message(_mail(b"Content-Type: text/plain", body=MARKED_TEXT), plan, mint, stamp=None)
     assert after.endswith(b"\n\n" + UNMARKED_TEXT)
     assert (result.tracked, result.untracked_reason) == (False, "no-html")
@@ -387,7 +387,7 @@ def test_marks_are_honoured_and_go(plan: Plan, mint: Mint, judge: ModuleType) ->
     raw = _multipart(b"alternative", text, html)
     after, result = rewrite_message(raw, replace(plan, text_clicks=True), mint, stamp=None)
 
-    assert [link.url for link in result.links] == ["https://example.com/x"]
+    assert list(result.destinations) == ["https://example.com/x"]
     assert b'<body><img src="https://' in after
     assert (result.opens, result.links_skipped) == (1, {"opt-out": 2})
     judge.check(raw, after, set())

@@ -25,7 +25,7 @@ def _outcome(result: Rewritten) -> str:
         "tracked": result.tracked,
         "untracked_reason": result.untracked_reason,
         "opens": result.opens,
-        "links": [link.url for link in result.links],
+        "links": list(result.destinations),
         "links_skipped": result.links_skipped,
         "parts_rewritten": result.parts_rewritten,
         "part_reasons": result.part_reasons,
