@@ -34,7 +34,7 @@ with atheris.instrument_imports(include=["postwake_milter.rewrite"]):
     from postwake_milter.rewrite.content import describe
     from postwake_milter.rewrite.control import read_control
     from postwake_milter.rewrite.engine import Plan, rewrite_message
-    from postwake_milter.rewrite.headers import decode_text, read_block
+    from postwake_milter.rewrite.headers import Fields, decode_text, read_block
     from postwake_milter.rewrite.html_edit import HtmlPlan, edit_html
     from postwake_milter.rewrite.html_scan import Edit, apply_edits
     from postwake_milter.rewrite.placing import TransferError
@@ -129,7 +129,7 @@ def base64_(data: bytes) -> None:
 
 
 def fields(data: bytes) -> None:
-    found = [(item.name, item.value) for item in read_block(data).fields]
+    found = Fields((item.name, item.value) for item in read_block(data).fields)
     describe(found)
     control = read_control(found)
     for text in (*control.tags, *control.metadata, *control.metadata.values(), *(decode_text(v) for _, v in found)):

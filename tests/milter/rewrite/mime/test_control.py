@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from postwake.tokens import Privacy
 from postwake_milter.rewrite import control as module
-from postwake_milter.rewrite.control import MAX_JSON_BYTES, MAX_METADATA, MAX_TAGS, Control, read_control
+from postwake_milter.rewrite.control import Control, read_control
+from postwake_milter.rewrite.control_values import MAX_JSON_BYTES, MAX_METADATA, MAX_TAGS
 from postwake_milter.rewrite.headers import Fields
 
 Expected = dict[str, object]
