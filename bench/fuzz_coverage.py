@@ -33,12 +33,13 @@ with atheris.instrument_imports(include=["postwake_milter.rewrite"]):
     from postwake_milter.rewrite.charsets import editable
     from postwake_milter.rewrite.content import describe
     from postwake_milter.rewrite.control import read_control
-    from postwake_milter.rewrite.engine import Plan, rewrite_message
+    from postwake_milter.rewrite.engine import Plan
     from postwake_milter.rewrite.headers import Fields, decode_text, read_block
     from postwake_milter.rewrite.html_edit import HtmlPlan, edit_html
     from postwake_milter.rewrite.html_scan import Edit, apply_edits
     from postwake_milter.rewrite.placing import TransferError
     from postwake_milter.rewrite.transfer import apply_to, open_body
+    from postwake_milter.rewrite.whole_message import rewrite_message
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests/golden/rewrite"

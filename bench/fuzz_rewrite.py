@@ -25,7 +25,8 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
-from postwake_milter.rewrite.engine import Plan, rewrite_message
+from postwake_milter.rewrite.engine import Plan
+from postwake_milter.rewrite.whole_message import rewrite_message
 
 ROOT = Path(__file__).resolve().parents[1]
 STAMP = b"0197e0d5f3b87cc08a11223344556677"

@@ -58,7 +58,7 @@ def rewrite(
     """
     from postwake_milter.handle import effective_privacy, make_plan
     from postwake_milter.mint import TokenMint
-    from postwake_milter.rewrite.engine import read_header, rewrite_message
+    from postwake_milter.rewrite.whole_message import read_header, rewrite_message
 
     names = files or (Path("-"),)
     if len(names) > 1 and output_dir is None and not explain:

@@ -15,7 +15,8 @@ from postwake.tracking_id import parse_tracking_id
 from postwake_milter.mint import TokenMint
 from postwake_milter.policy import Origin, direction_of, domain_of, tracked_domain
 from postwake_milter.rewrite.control import Control
-from postwake_milter.rewrite.engine import HeaderChange, Plan, Rewritten, rewrite
+from postwake_milter.rewrite.engine import Plan, Rewritten, rewrite
+from postwake_milter.rewrite.header_changes import HeaderChange
 from postwake_milter.rewrite.headers import decode_text, unfold, values
 from postwake_milter.rewrite.memory import Memory
 

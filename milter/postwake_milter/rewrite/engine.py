@@ -1,9 +1,9 @@
-"""Rewrite a message: the way in for the milter and for ``postwake rewrite``.
+"""Rewrite a message: the way in for the milter, and through :mod:`.whole_message` for ``postwake rewrite``.
 
-:func:`rewrite` takes a message as the milter has it, fields and body, and says what changes; :func:`rewrite_message`
-takes and gives whole messages as bytes. Both are pure. The promise: outside the spans that are edited, every byte is
-the one that came in; what is new in an edited part is decoded again and compared before it is used; and when anything
-is in doubt the original goes out, with the name of the reason (:mod:`.reasons`).
+:func:`rewrite` takes a message as the milter has it, fields and body, and says what changes. It is pure. The promise:
+outside the spans that are edited, every byte is the one that came in; what is new in an edited part is decoded again
+and compared before it is used; and when anything is in doubt the original goes out, with the name of the reason
+(:mod:`.reasons`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from . import marks, never_touch, text_plain, unsubscribe
 from .charsets import editable
 from .content import Content, describe
 from .control import Control, read_control
-from .headers import Field, Fields, HeaderBlock, RawField, read_block
+from .header_changes import HeaderChange, encoding_change, removals, unsubscribe_changes
+from .headers import Fields, RawField
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
 from .html_scan import Edit, apply_edits
 from .links import LinkRules, Skip
@@ -30,7 +31,7 @@ from .memory import Known, Memory
 from .mime_parts import Part, StructureError, same_outline, split
 from .pixel import PixelPosition
 from .placing import TRANSFER_CHECK_FAILED, Span, TransferError, line_ending
-from .quoted_printable import encode_quoted_printable
+from .quoted_style import encode_quoted_printable
 from .transfer import open_body, overlong_line
 
 
@@ -75,20 +76,6 @@ class Mint(Protocol):
     def unsubscribe_url(self, original: str | None) -> str:
         """Return the URL that unsubscribes; the token keeps *original*, the sender's own target."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderChange:
-    """A change of one field, as libmilter takes it.
-
-    *index* is 1-based among the fields of that name (compared without case); 0 adds one at the end. *value* is what
-    stands after the colon and one space, folded with bare LF; None deletes. Make the changes in the order given: of
-    one name, later fields come first, so that no deletion moves another's index.
-    """
-
-    name: bytes
-    index: int
-    value: bytes | None
 
 
 @dataclass(slots=True)
@@ -169,7 +156,7 @@ def rewrite(
     content = describe(fields)
     reason = never_touch.untouchable(fields, content, allow_dkim_signed=plan.allow_dkim_signed)
     if reason is not None:
-        return _untouched(reason, control, ())
+        return untouched(reason, control, ())
     if control.pixel_on_top is not None:
         plan = replace(plan, pixel_position="top" if control.pixel_on_top else "bottom")
     if control.pixel_mark is not None:
@@ -179,10 +166,10 @@ def rewrite(
     uncounted = _declined(fields, content, control, work, how)
     if uncounted is not None:
         if uncounted not in _UNCOUNTED or never_touch.automatic(fields, content) not in (None, "auto-generated"):
-            return _untouched(uncounted, control, _removals(control))
+            return untouched(uncounted, control, removals(control))
         work.opens = work.clicks = work.text = False
     if body is None or len(body) > plan.max_message_bytes:
-        return _untouched(uncounted or "too-large", control, _removals(control))
+        return untouched(uncounted or "too-large", control, removals(control))
     new_body: bytes | None = None
     try:
         new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory)
@@ -191,7 +178,7 @@ def rewrite(
     if not (work.opens or work.clicks or work.text):
         reason = None  # nothing was to be counted in the body
     if reason == "inline-pgp":
-        return _untouched(reason, control, ())
+        return untouched(reason, control, ())
     if new_body is None:
         work = _Work(
             work.opens,
@@ -201,14 +188,14 @@ def rewrite(
             reasons=work.reasons,
             blocked=work.blocked,
         )
-    changes = list(_removals(control))
+    changes = list(removals(control))
     if work.encoding is not None:
-        changes += _encoding_change(fields, work.encoding)
+        changes += encoding_change(fields, work.encoding)
     unsubscribed = False
     if how != "off" and uncounted is None:
         fields_written = unsubscribe.list_unsubscribe(fields, how, plan.own_hosts, mint)
         if fields_written.value is not None:
-            changes += _unsubscribe_changes(fields, fields_written.value)
+            changes += unsubscribe_changes(fields, fields_written.value)
             unsubscribed = True
         elif fields_written.skipped is not None:
             work.skipped[f"list-unsubscribe-{fields_written.skipped}"] += 1
@@ -238,7 +225,8 @@ def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
         counts[name] += count
 
 
-def _untouched(reason: str, control: Control, changes: tuple[HeaderChange, ...]) -> Rewritten:
+def untouched(reason: str, control: Control, changes: tuple[HeaderChange, ...]) -> Rewritten:
+    """Return what becomes of a message that goes out as it came but for *changes*, and why."""
     return Rewritten(False, reason, None, changes, (), 0, {}, 0, {}, control)
 
 
@@ -456,80 +444,3 @@ def _declare_quoted_printable(part: Part, eol: bytes, work: _Work) -> None:
     if not present:
         new = b"Content-Transfer-Encoding: quoted-printable" + eol
         work.edits.append(Edit(part.header_end, part.header_end, new))
-
-
-# --- Header fields ---
-
-
-def _removals(control: Control) -> tuple[HeaderChange, ...]:
-    """Return the deletions of the control fields, of each name the last first."""
-    return tuple(HeaderChange(name, index, None) for name, index in sorted(control.remove, key=lambda item: -item[1]))
-
-
-def _encoding_change(fields: Sequence[RawField], encoding: bytes) -> list[HeaderChange]:
-    names = [name for name, _ in fields if name.lower() == b"content-transfer-encoding"]
-    if not names:
-        return [HeaderChange(b"Content-Transfer-Encoding", 0, encoding)]
-    return [HeaderChange(name, index, encoding) for index, name in enumerate(names, 1)]
-
-
-def _unsubscribe_changes(fields: Sequence[RawField], value: bytes) -> list[HeaderChange]:
-    """Return the changes that leave one List-Unsubscribe with *value* and one List-Unsubscribe-Post beside it."""
-    changes: list[HeaderChange] = []
-    for wanted, new in ((b"List-Unsubscribe", value), (b"List-Unsubscribe-Post", unsubscribe.ONE_CLICK)):
-        names = [name for name, _ in fields if name.lower() == wanted.lower()]
-        changes += (HeaderChange(names[index - 1], index, None) for index in range(len(names), 1, -1))
-        changes.append(HeaderChange(names[0], 1, new) if names else HeaderChange(wanted, 0, new))
-    return changes
-
-
-# --- Whole messages ---
-
-
-def read_header(raw: bytes) -> HeaderBlock:
-    """Read the header of the whole message *raw*, behind its mbox line if it has one."""
-    start = 0
-    if raw.startswith((b"From ", b">From ")):
-        start = raw.find(b"\n") + 1 or len(raw)
-    return read_block(raw, start)
-
-
-def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) -> tuple[bytes, Rewritten]:
-    """Return the message *raw* rewritten, and what was done.
-
-    *stamp* is the tracking ID as text: a tracked message gets it as ``X-Postwake-ID``. Everything that :func:`rewrite`
-    does not change is the same bytes: an mbox ``From `` line, the ending of every line. A message without an empty line
-    between header and body goes out as it came, as ``malformed-headers`` (an MTA never hands a milter such a message).
-    """
-    block = read_header(raw)
-    fields = Fields((item.name, item.value) for item in block.fields)
-    if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].replace(b"\r\n", b""):
-        # Something that is no field ends the header: for one program the body starts there, another reads on.
-        return raw, _untouched("malformed-headers", read_control(fields), ())
-    result = rewrite(fields, raw[block.body_start :], plan, mint)
-    changes = list(result.header_changes)
-    if result.tracked and stamp is not None:
-        changes.append(HeaderChange(never_touch.STAMP, 0, stamp))
-    if not changes and result.body is None:
-        return raw, result
-    eol = line_ending(raw, b"\n")
-    named: dict[bytes, list[Field]] = {}
-    for item in block.fields:
-        named.setdefault(item.name.lower(), []).append(item)
-    edits: list[Edit] = []
-    added: list[bytes] = []
-    for change in changes:
-        value = b"" if change.value is None else change.value.replace(b"\n", eol)
-        if change.index == 0:
-            added.append(change.name + b": " + value + eol)
-            continue
-        item = named[change.name.lower()][change.index - 1]
-        if change.value is None:
-            edits.append(Edit(item.start, item.end, b""))
-        else:
-            edits.append(Edit(item.value_start, item.value_start + len(item.value), b" " + value))
-    head = apply_edits(raw[: block.end], sorted(edits, key=lambda edit: (edit.start, edit.end)))
-    if added and head and not head.endswith(b"\n"):
-        head += eol  # the message was cut off in the middle of its last field
-    head += b"".join(added) + raw[block.end : block.body_start]
-    return head + (raw[block.body_start :] if result.body is None else result.body), result

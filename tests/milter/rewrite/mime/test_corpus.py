@@ -11,9 +11,10 @@ from types import ModuleType
 
 import pytest
 
-from postwake_milter.rewrite.engine import Mint, Plan, rewrite_message
+from postwake_milter.rewrite.engine import Mint, Plan
 from postwake_milter.rewrite.html_edit import HTML_NOT_VERIFIABLE, PIXEL_NOT_VERIFIABLE
 from postwake_milter.rewrite.reasons import UNTRACKED_REASONS
+from postwake_milter.rewrite.whole_message import rewrite_message
 
 STAMP = b"0197e0d5f3b87cc08a11223344556677"
 

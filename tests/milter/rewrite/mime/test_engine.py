@@ -12,7 +12,9 @@ from types import ModuleType
 import pytest
 
 from postwake_milter.rewrite import html_edit, reasons
-from postwake_milter.rewrite.engine import HeaderChange, Mint, Plan, rewrite, rewrite_message
+from postwake_milter.rewrite.engine import Mint, Plan, rewrite
+from postwake_milter.rewrite.header_changes import HeaderChange
+from postwake_milter.rewrite.whole_message import rewrite_message
 
 STAMP = b"0197e0d5f3b87cc08a11223344556677"
 HTML = b'<html><body><p>Hi <a href="https://example.com/?a=1&amp;b=2">there</a></p></body></html>\n'

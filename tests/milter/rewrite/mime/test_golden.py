@@ -13,7 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from postwake_milter.rewrite.engine import Mint, Plan, Rewritten, rewrite_message
+from postwake_milter.rewrite.engine import Mint, Plan, Rewritten
+from postwake_milter.rewrite.whole_message import rewrite_message
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "rewrite"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.eml") if not path.stem.endswith(".out"))

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from postwake_milter.rewrite.engine import Plan, rewrite_message
+from postwake_milter.rewrite.engine import Plan
+from postwake_milter.rewrite.whole_message import rewrite_message
 
 HEAD = b"From: a@example.com\nMIME-Version: 1.0\n"
 LINK = b'<a href="https://x.example/?a=1&amp;b=2">x</a>'

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postwake_milter.rewrite import quoted_printable
+from postwake_milter.rewrite import quoted_layout
 from postwake_milter.rewrite.base64_lines import Base64
 from postwake_milter.rewrite.html_scan import Edit, apply_edits
 from postwake_milter.rewrite.placing import TRANSFER_CHECK_FAILED, TransferError
-from postwake_milter.rewrite.quoted_printable import QuotedPrintable, encode_quoted_printable
+from postwake_milter.rewrite.quoted_printable import QuotedPrintable
+from postwake_milter.rewrite.quoted_style import encode_quoted_printable
 from postwake_milter.rewrite.transfer import apply_to, open_body, overlong_line
 
 URL = b"https://t.example/c/AbC=dEf"
@@ -342,14 +343,14 @@ def test_kept_lines_that_do_not_say_what_they_should(encoding: str, at: int) -> 
 @pytest.mark.parametrize("damage", [b"", b"?", b"=3D", b"\r\n"], ids=["nothing", "a letter", "an escape", "a break"])
 def test_new_lines_that_do_not_say_what_is_meant(damage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that are wrapped anew are decoded and compared each time: a mistake in the wrapping lets nothing out."""
-    lay_out = quoted_printable._lay_out
+    lay_out = quoted_layout._lay_out
 
     def damaged(*arguments: Any) -> Any:
         layout = lay_out(*arguments)
         layout._anew[0] = damage + layout._anew[0]
         return layout
 
-    monkeypatch.setattr(quoted_printable, "_lay_out", damaged)
+    monkeypatch.setattr(quoted_layout, "_lay_out", damaged)
     place = open_body(b"one=20line\r\nand another that is edited\r\nand a third", "quoted-printable").place([(14, 21)])
     if not damage:
         assert place.fill([b"none"]) == b"one=20line\r\nand none that is edited\r\nand a third"
@@ -360,12 +361,12 @@ def test_new_lines_that_do_not_say_what_is_meant(damage: bytes, monkeypatch: pyt
 
 def test_a_new_line_that_lost_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line without its break would run into the next, which is not looked at again."""
-    wrap = quoted_printable._wrap
+    wrap = quoted_layout._wrap
 
     def unended(style: Any, content: bytes, gaps: Any, tail: bytes, pieces: Any, *, soft: bool) -> None:
         wrap(style, content, gaps, b"=" + tail + b"=0D=0A", pieces, soft=soft)
 
-    monkeypatch.setattr(quoted_printable, "_wrap", unended)
+    monkeypatch.setattr(quoted_layout, "_wrap", unended)
     place = open_body(b"one=20line\r\nand another that is edited\r\nand a third", "quoted-printable").place([(14, 21)])
     with pytest.raises(TransferError, match=TRANSFER_CHECK_FAILED):
         place.fill([b"none"])
