@@ -82,6 +82,7 @@ def test_a_mark_of_the_senders_own(edit: Edited) -> None:
         pytest.param(b"<!-- -%m-> x --><p>y", id="a-comment-that-would-end"),
         pytest.param(b"<p %m>x</p>", id="a-name"),
         pytest.param(b"<p>\x01%m</p>", id="control-character"),
+        pytest.param(b"<a href='mailto:x@example'>%m<FrameSet>", id="text-that-undoes-a-frameset"),
         pytest.param(b"%m" + b"<table><tr><td>" * 3000, id="nested-too-deep"),
     ],
 )
