@@ -30,8 +30,14 @@ from .placing import Span
 
 PIXEL_MARK: Final = "{{ses:openTracker}}"
 
-_FRAMESET: Final = re.compile(rb"<frameset", re.IGNORECASE)
-"""A browser ignores one that comes behind any text, and be that a mark; libxml2 does not know of this."""
+_NEEDS_TEXT: Final = re.compile(
+    rb"<frameset"
+    rb"|\A(?:[^<]++|<(?!/?[a-z])|</(?!p[\s/>])|<(?:html|head|base|link|meta|title|style|script|noscript|template)\b)*"
+    rb"</p[\s/>]",
+    re.IGNORECASE,
+)
+"""What a browser reads otherwise where text stands before it, and be that a mark, which libxml2 does not know of: a
+frameset, which is ignored then, and a paragraph's end before the body has begun, which makes a paragraph then."""
 
 _HTML_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://")
 _HINTS: Final = (*_HTML_HINTS, b"data-msys-")
@@ -76,7 +82,7 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
         edits.append(Edit(start, end, b""))
         gone += end - start
     cleaned = apply_edits(html, edits)
-    if _FRAMESET.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
+    if _NEEDS_TEXT.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
         return Cleaned(html)
     return Cleaned(cleaned, tuple((edit.start, edit.end) for edit in edits), pixel_at, frozenset(opted_out))
 

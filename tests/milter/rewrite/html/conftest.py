@@ -124,7 +124,10 @@ def _document(html: bytes, hrefs: list[str] | None) -> list[tuple[Any, ...]]:
 
 
 def _texts_without_marks(flat: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Take services' marks out of the texts, comments and values of a document; a text that is blank is none."""
+    """Take services' marks out of the texts, comments and values of a document; a text that is blank is none.
+
+    Nor is a formatting element that is empty: a browser opens those again for a text that was nothing but a mark.
+    """
     out: list[tuple[Any, ...]] = []
     for token in flat:
         if token[0] in ("text", "Comment"):
@@ -133,6 +136,9 @@ def _texts_without_marks(flat: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
                 continue
         elif token[0] in ("StartTag", "EmptyTag"):
             token = (*token[:3], [(name, _MARKS.sub("", value)) for name, value in token[3]])
+        elif token[0] == "EndTag" and token[1] in FORMATTING and out and out[-1][::2][:2] == ("StartTag", token[1]):
+            out.pop()
+            continue
         out.append(token)
     return out
 
