@@ -30,14 +30,13 @@ from .placing import Span
 
 PIXEL_MARK: Final = "{{ses:openTracker}}"
 
-_NEEDS_TEXT: Final = re.compile(
-    rb"<frameset"
-    rb"|\A(?:[^<]++|<(?!/?[a-z])|</(?!p[\s/>])|<(?:html|head|base|link|meta|title|style|script|noscript|template)\b)*"
-    rb"</p[\s/>]",
-    re.IGNORECASE,
-)
-"""What a browser reads otherwise where text stands before it, and be that a mark, which libxml2 does not know of: a
-frameset, which is ignored then, and a paragraph's end before the body has begun, which makes a paragraph then."""
+# What a browser reads otherwise where text, and be that a mark, has begun the body; libxml2 does not know of it.
+_OUTSIDE: Final = rb"(?:html|head|base|link|meta|title|style|script|noscript|template|frameset)\b"
+_FRAMESET: Final = re.compile(rb"<frameset", re.IGNORECASE)
+_HEAD: Final = re.compile(rb"(?:[^<]++|<(?!/?[a-z])|</|<" + _OUTSIDE + rb")*", re.IGNORECASE)
+"""What may come before the body; any text passes for it."""
+_BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|</(?:title|style|script)\b|<(?!" + _OUTSIDE + rb")[a-z])", re.IGNORECASE)
+"""What begins the body as text does, or says that there the text is in something else."""
 
 _HTML_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://")
 _HINTS: Final = (*_HTML_HINTS, b"data-msys-")
@@ -82,7 +81,9 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
         edits.append(Edit(start, end, b""))
         gone += end - start
     cleaned = apply_edits(html, edits)
-    if _NEEDS_TEXT.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
+    at = edits[0].start
+    begins = _HEAD.fullmatch(html, 0, at) and not _BODY.match(cleaned, at)
+    if begins or _FRAMESET.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
         return Cleaned(html)
     return Cleaned(cleaned, tuple((edit.start, edit.end) for edit in edits), pixel_at, frozenset(opted_out))
 

@@ -85,6 +85,7 @@ def test_a_mark_of_the_senders_own(edit: Edited) -> None:
         pytest.param(b"<a href='mailto:x@example'>%m<FrameSet>", id="text-that-undoes-a-frameset"),
         pytest.param(b"%m</p><p>x", id="text-that-opens-the-body-for-an-end-tag"),
         pytest.param(b"<!doctype html><HTML lang=en><!-- c -->%m </x></P ><p>x", id="the-same-behind-other-markup"),
+        pytest.param(b"%m<noscript>", id="text-that-begins-the-body-for-what-may-be-in-the-head"),
         pytest.param(b"%m" + b"<table><tr><td>" * 3000, id="nested-too-deep"),
     ],
 )
