@@ -8,6 +8,7 @@ tokenisation stage of HTML5 (https://html.spec.whatwg.org/multipage/parsing.html
    markup, because Outlook reads it; downlevel-revealed ones (``<![if !mso]>``), doctypes, processing instructions and
    ``</3`` are bogus comments and end at the next ``>``;
  - raw text (script with its escaped states, style, textarea, title, xmp, iframe, noembed, noframes, plaintext) skipped;
+   with markup in it behind an svg or math element, where it need not be raw text, nothing that follows can be told;
  - ``<![CDATA[`` a bogus comment, or, once an svg or math element has been seen, skipped up to ``]]>``.
 
 A tag or comment that the end of the input cuts off is not a tag, as in HTML5, and nothing follows it.
@@ -82,7 +83,7 @@ class Scan:
     """What was found: the tags named in :data:`NAMES`, in document order, and the conditional comments.
 
     *comments* holds the spans of the text between ``<!--`` and ``-->``. *complete* is false when the input ends inside
-    a tag, a comment or raw text, so that nothing can be appended to the document.
+    a tag, a comment or raw text, or is not all told, so that nothing can be appended to the document.
     """
 
     tags: list[Tag]
@@ -222,6 +223,8 @@ def _scan(html: bytes, at: int, limit: int, comment: int, scan: Scan) -> bool:
             return False
         elif name in (b"svg", b"math"):
             foreign = True
+        if foreign and html.find(b"<", end, at) >= 0:
+            return False
 
 
 def _comment(html: bytes, at: int, limit: int, comment: int, scan: Scan) -> int:

@@ -32,7 +32,8 @@ PIXEL_MARK: Final = "{{ses:openTracker}}"
 
 # What a browser reads otherwise where text, and be that a mark, has begun the body; libxml2 does not know of it.
 _OUTSIDE: Final = rb"(?:html|head|base|link|meta|title|style|script|noscript|template|frameset)\b"
-_FRAMESET: Final = re.compile(rb"<frameset", re.IGNORECASE)
+_FOREIGN: Final = re.compile(rb"<(?:frameset|svg|math)\b", re.IGNORECASE)
+"""A frameset, which is ignored then; and elements in which names mean something else to one of the two."""
 _HEAD: Final = re.compile(rb"(?:[^<]++|<(?!/?[a-z])|</|<" + _OUTSIDE + rb")*", re.IGNORECASE)
 """What may come before the body; any text passes for it."""
 _BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|</(?:title|style|script)\b|<(?!" + _OUTSIDE + rb")[a-z])", re.IGNORECASE)
@@ -83,7 +84,7 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
     cleaned = apply_edits(html, edits)
     at = edits[0].start
     begins = _HEAD.fullmatch(html, 0, at) and not _BODY.match(cleaned, at)
-    if begins or _FRAMESET.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
+    if begins or _FOREIGN.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
         return Cleaned(html)
     return Cleaned(cleaned, tuple((edit.start, edit.end) for edit in edits), pixel_at, frozenset(opted_out))
 

@@ -49,8 +49,9 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
     (ahead of trailing whitespace), behind the first ``<body …>``. For the top: behind ``<body …>``, or at the beginning
     of a fragment that begins with text or with an ordinary element, and then as for the bottom.
 
-    Places inside a link that was left open come last: a browser would make the pixel part of it. There are none inside
-    elements that show no image (:data:`_HIDING`), and none at all in a document of frames.
+    Places inside a link that was left open come last: a browser would make the pixel part of it. There is none behind
+    a ``<body>`` that comes as late as that, where what follows would become part of it too, none inside elements that
+    show no image (:data:`_HIDING`), and none at all in a document of frames.
     """
     body_start = html_end = body_end = -1
     open_elements = dict.fromkeys(_HIDING, 0)
@@ -72,7 +73,7 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
                 hiding -= 1
         elif name == b"body":
             if not tag.is_end:
-                if body_start < 0 and not hiding:
+                if body_start < 0 and not hiding and not in_link:
                     body_start = tag.end
             elif html_end < 0:
                 body_end = -1 if hiding else tag.start
@@ -100,7 +101,7 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
 def shows_at(scan: Scan, offset: int) -> bool:
     """Whether an image at *offset*, a place of the sender's own choice, is one, by the rules of :func:`candidates`."""
     open_elements = dict.fromkeys(_HIDING, 0)
-    hidden = False
+    hidden = in_link = False
     for tag in scan.tags:
         if tag.comment >= 0:
             continue
@@ -111,4 +112,5 @@ def shows_at(scan: Scan, offset: int) -> bool:
             open_elements[name] += -1 if tag.is_end else 1
         if tag.start < offset:
             hidden = any(open_elements.values())
-    return not hidden
+            in_link = not tag.is_end if name == b"a" else in_link
+    return not hidden and not in_link

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from postwake_milter.rewrite.html_edit import Edit, HtmlPlan, HtmlResult, Link, apply_edits
@@ -287,11 +288,33 @@ def test_edits_are_what_the_result_says(edit: Edited, html: bytes, position: str
 
 @settings(max_examples=600, deadline=None)
 @given(html=_SOUP, position=st.sampled_from(["bottom", "top", "both"]))
+@example(html=b"<div><a href='http://x.example/'></div><body><div>", position="bottom")
+@example(html=b"<svg><title><p title='<a href='https+notrack://n.example/x'>", position="bottom")
+@example(html=b"<svg><style><p><script></style><a href='http://x.example/'>", position="bottom")
 def test_html5lib_finds_nothing_else_changed(
     edit: Edited, same_document: SameDocument, html: bytes, position: str
 ) -> None:
     """On any soup of markup the edited document is, to html5lib, the original with our links and pixels in it."""
     same_document(html, edit(html, pixel_position=position)[0])
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(Edit(13, 13, b"y"), id="text"),
+        pytest.param(Edit(8, 12, b""), id="attribute"),
+        pytest.param(Edit(3, 3, b"<a href='http://z.example/'>"), id="link-around-text"),
+        pytest.param(Edit(3, 3, b"<!--"), id="comment"),
+        pytest.param(Edit(16, 19, b""), id="element"),
+    ],
+)
+def test_html5lib_finds_what_else_changed(edit: Edited, same_document: SameDocument, extra: Edit) -> None:
+    """The judge of these tests is one: another change beside the edits is found."""
+    html = b"<p><img id=i>x <br><a href='http://x.example/'>x</a>"
+    result = edit(html)[0]
+    same_document(html, result)
+    with pytest.raises(AssertionError):
+        same_document(html, replace(result, edits=(extra, *result.edits)))
 
 
 @settings(max_examples=300, deadline=None)

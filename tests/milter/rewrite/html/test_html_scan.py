@@ -75,6 +75,12 @@ def _seen(html: bytes) -> list[tuple[Any, ...]]:
         pytest.param(b"<![CDATA[<b><a>]]>", [(b"a",)], id="cdata-in-html-ends-at-gt"),
         pytest.param(b"<svg><![CDATA[<b>text<a>]]><a>", [(b"svg",), (b"a",)], id="cdata-in-svg"),
         pytest.param(b"<![cdata[<a>]]>", [], id="cdata-is-case-sensitive"),
+        pytest.param(
+            b"<svg><title>x</title></svg><a>",
+            [(b"svg",), (b"title",), (b"/title",), (b"/svg",), (b"a",)],
+            id="svg-title",
+        ),
+        pytest.param(b"<svg><style><p><script></style><a>", [(b"svg",), (b"style",)], id="markup-in-raw-text-in-svg"),
         pytest.param(b"<script>'<a>'</script ><a>", [(b"script",), (b"/script",), (b"a",)], id="script"),
         pytest.param(
             b"<script><!--<script></script><a>--></script><a>",
@@ -150,6 +156,7 @@ def test_conditional_comments_are_scanned_inside(html: bytes, inside: list[bool]
         (b"<title>", False),
         (b"<script>", False),
         (b"<plaintext>", False),
+        (b"<svg><script>'<'</script>", False),
         (b"<![CDATA[ ", False),
         (b"<", True),
     ],
