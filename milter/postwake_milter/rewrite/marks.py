@@ -36,8 +36,10 @@ _FOREIGN: Final = re.compile(rb"<(?:frameset|svg|math)\b", re.IGNORECASE)
 """A frameset, which is ignored then; and elements in which names mean something else to one of the two."""
 _HEAD: Final = re.compile(rb"(?:[^<]++|<(?!/?[a-z])|</|<" + _OUTSIDE + rb")*", re.IGNORECASE)
 """What may come before the body; any text passes for it."""
-_BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|</(?:title|style|script)\b|<(?!" + _OUTSIDE + rb")[a-z])", re.IGNORECASE)
-"""What begins the body as text does, or says that there the text is in something else."""
+_BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|<(?!" + _OUTSIDE + rb")[a-z])", re.IGNORECASE)
+"""What begins the body as text does."""
+_TEXT_ONLY: Final = re.compile(rb"<(?:title|style|script)\b", re.IGNORECASE)
+"""What holds nothing but text of its own."""
 
 _HTML_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://")
 _HINTS: Final = (*_HTML_HINTS, b"data-msys-")
@@ -83,7 +85,8 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
         gone += end - start
     cleaned = apply_edits(html, edits)
     at = edits[0].start
-    begins = _HEAD.fullmatch(html, 0, at) and not _BODY.match(cleaned, at)
+    inside = _TEXT_ONLY.match(html, html.rfind(b"<", 0, at))
+    begins = not inside and _HEAD.fullmatch(html, 0, at) and not _BODY.match(cleaned, at)
     if begins or _FOREIGN.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
         return Cleaned(html)
     return Cleaned(cleaned, tuple((edit.start, edit.end) for edit in edits), pixel_at, frozenset(opted_out))

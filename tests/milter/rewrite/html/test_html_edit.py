@@ -290,6 +290,7 @@ def test_edits_are_what_the_result_says(edit: Edited, html: bytes, position: str
 @given(html=_SOUP, position=st.sampled_from(["bottom", "top", "both"]))
 @example(html=b"<div><a href='http://x.example/'></div><body><div>", position="bottom")
 @example(html=b"<svg><title><p title='<a href='https+notrack://n.example/x'>", position="bottom")
+@example(html=b"{{ses:openTracker}}</title><noscript>", position="bottom")
 @example(html=b"<svg><style><p><script></style><a href='http://x.example/'>", position="bottom")
 def test_html5lib_finds_nothing_else_changed(
     edit: Edited, same_document: SameDocument, html: bytes, position: str
