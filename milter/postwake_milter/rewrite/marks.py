@@ -34,9 +34,10 @@ PIXEL_MARK: Final = "{{ses:openTracker}}"
 _OUTSIDE: Final = rb"(?:html|head|base|link|meta|title|style|script|noscript|template|frameset)\b"
 _FOREIGN: Final = re.compile(rb"<(?:frameset|svg|math)\b", re.IGNORECASE)
 """A frameset, which is ignored then; and elements in which names mean something else to one of the two."""
-_HEAD: Final = re.compile(rb"(?:[^<]++|<(?!/?[a-z])|</|<" + _OUTSIDE + rb")*", re.IGNORECASE)
-"""What may come before the body; any text passes for it."""
-_BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|</(?:title|style|script)\b|<(?!" + _OUTSIDE + rb")[a-z])", re.IGNORECASE)
+_INSIDE: Final = rb"<(?!" + _OUTSIDE + rb")[a-z]"
+_ELEMENT: Final = re.compile(_INSIDE, re.IGNORECASE)
+"""An element that begins the body for both, so that no mark behind it does; any text before the mark may not have."""
+_BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|</(?:title|style|script)\b|" + _INSIDE + rb")", re.IGNORECASE)
 """What begins the body as text does, or says that there the text is in something else."""
 
 _HTML_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://")
@@ -83,7 +84,7 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
         gone += end - start
     cleaned = apply_edits(html, edits)
     at = edits[0].start
-    begins = _HEAD.fullmatch(html, 0, at) and not _BODY.match(cleaned, at)
+    begins = not _ELEMENT.search(html, 0, at) and not _BODY.match(cleaned, at)
     if begins or _FOREIGN.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
         return Cleaned(html)
     return Cleaned(cleaned, tuple((edit.start, edit.end) for edit in edits), pixel_at, frozenset(opted_out))
