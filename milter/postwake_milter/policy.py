@@ -50,7 +50,14 @@ def tracked_domain(sender: str, header_from: str, configured: Iterable[str]) -> 
     may say it too. An international domain may be written in ASCII here and in its own letters there.
     """
     domains = frozenset(configured)
-    return _among(domains, sender) or _among(domains, parseaddr(header_from)[1])
+    return _among(domains, sender) or _among(domains, _first_address(header_from))
+
+
+def _first_address(field: str) -> str:
+    try:
+        return parseaddr(field)[1]
+    except RecursionError:  # thousands of comments, one in the other
+        return ""
 
 
 def _among(domains: frozenset[str], address: str) -> str | None:
