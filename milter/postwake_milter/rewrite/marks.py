@@ -40,8 +40,7 @@ _ELEMENT: Final = re.compile(_INSIDE, re.IGNORECASE)
 _BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|</(?:title|style|script)\b|" + _INSIDE + rb")", re.IGNORECASE)
 """What begins the body as text does, or says that there the text is in something else."""
 
-_HTML_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://")
-_HINTS: Final = (*_HTML_HINTS, b"data-msys-")
+_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://", b"data-msys-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +57,9 @@ class Cleaned:
     opted_out: frozenset[int] = frozenset()
 
 
-def may_hold_marks(text: bytes) -> bool:
-    """Whether *text* may hold a mark; quick, and never wrong where it says no. The sender's own is not looked for."""
-    return any(hint in text for hint in _HINTS)
+def may_hold_marks(text: bytes, pixel_mark: str = "") -> bool:
+    """Whether *text* may hold a mark, *pixel_mark* one of them; quick, and never wrong where it says no."""
+    return any(hint in text for hint in _HINTS) or (pixel_mark != "" and pixel_mark.encode("ascii") in text)
 
 
 def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
@@ -68,7 +67,7 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
 
     If taking them out would change anything else of the document, they stay: *removed* is empty then.
     """
-    if not any(hint in html for hint in (*_HTML_HINTS, *([pixel_mark.encode("ascii")] if pixel_mark else ()))):
+    if not may_hold_marks(html, pixel_mark):
         return None
     found = list(_in_bytes(pixel_mark).finditer(html))
     if not found:

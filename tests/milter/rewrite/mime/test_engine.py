@@ -89,6 +89,15 @@ def test_not_one_byte_changes(raw: bytes, reason: str, plan: Plan, mint: Mint) -
     assert result.header_changes == ()
 
 
+def test_unsubscribing_alone_leaves_inline_pgp_as_it_is(plan: Plan, mint: Mint) -> None:
+    """Where nothing is counted but a one-click address is added, a PGP message is found all the same."""
+    raw = _mail(b"Content-Type: text/plain", body=PGP)
+    added = replace(plan, opens=False, clicks=False, list_unsubscribe="add")
+    after, result = rewrite_message(raw, added, mint, stamp=STAMP)
+
+    assert (after, result.untracked_reason) == (raw, "inline-pgp")
+
+
 DECLINED = [
     pytest.param(_html(b"Auto-Submitted: auto-replied"), "auto-replied", id="auto-replied"),
     pytest.param(_html(b"Auto-Submitted: auto-replied (vacation)"), "auto-replied", id="auto-replied-comment"),
@@ -405,6 +414,9 @@ def test_sendgrids_mark_for_the_pixel(plan: Plan, mint: Mint) -> None:
 
     assert b'<p><img src="https://' in after
     assert (result.opens, b"[pixel]" in after) == (1, False)
+    off = replace(plan, opens=False, clicks=False)
+    after, result = rewrite_message(_html(api.replace(b": 1", b": 0"), body=b"<p>[pixel]</p>"), off, mint, stamp=None)
+    assert (after.partition(b"\n\n")[2], result.untracked_reason) == (b"<p></p>", "disabled-by-header")
 
 
 @pytest.mark.parametrize(
