@@ -39,6 +39,10 @@ class _Handler(logging.Handler):
     def createLock(self) -> None:  # noqa: N802 - logging's name
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)  # logging's own takes the lock first, and from Python 3.13 on must have one
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             os.write(2, f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from postwake.config import Config
 from postwake.events import Accepted, Direction, Requeued
@@ -19,8 +19,8 @@ from postwake_milter.rewrite.engine import Plan, Rewritten, rewrite
 from postwake_milter.rewrite.header_changes import HeaderChange
 from postwake_milter.rewrite.headers import decode_text, unfold, values
 from postwake_milter.rewrite.memory import Memory
+from postwake_milter.rewrite.never_touch import STAMP
 
-STAMP = b"X-Postwake-ID"
 MAX_SUBJECT_CHARS = 250
 """Longer subjects are cut in the store; RFC 5322 recommends 78."""
 
@@ -57,7 +57,7 @@ class Handled:
     header_changes: tuple[HeaderChange, ...] = ()
     outcome: str = "untracked"
     """tracked, untracked or requeued: a metric's label."""
-    malformed_controls: int = field(default=0)
+    malformed_controls: int = 0
 
     def __str__(self) -> str:
         """Return what the log says of it: key=value, and nobody's address."""
@@ -87,6 +87,18 @@ class Handler:
 
     def handle(self, envelope: Envelope) -> Handled:
         """Decide, rewrite, and say what to record. Raises nothing for any message; what it raises is a bug."""
+        found = self._look(envelope)
+        return found if isinstance(found, Handled) else self._rewrite(envelope, found)
+
+    def unchanged(self, envelope: Envelope, reason: str) -> Handled:
+        """Return what is recorded of a message that goes out as it came, because of *reason* if nothing else."""
+        found = self._look(envelope)
+        if isinstance(found, Handled):
+            return found
+        return Handled(self._event(envelope, Direction.OUTBOUND, found, None, reason))
+
+    def _look(self, envelope: Envelope) -> str | Handled:
+        """Return the tracked domain under which a message is to be rewritten, or what becomes of one that is not."""
         direction = self.direction(envelope.origin)
         # Encoded words stay: a display name may hold an address, which is none there (RFC 2047 section 6.2).
         header_from = unfold(_first(envelope.fields, b"from")).encode("latin-1").decode("utf-8", "replace")
@@ -98,11 +110,7 @@ class Handler:
         stamped = self._stamp_of(envelope)
         if stamped is not None:
             return Handled(Requeued(envelope.at_us, stamped, envelope.queue_id), outcome="requeued")
-        return self._rewrite(envelope, direction, domain)
-
-    def timed_out(self, envelope: Envelope, reason: str) -> Handled:
-        """Return what is recorded of a message that goes out as it came because of *reason*."""
-        return Handled(self._event(envelope, self.direction(envelope.origin), None, None, reason))
+        return domain
 
     def _declined(self, envelope: Envelope, direction: Direction, domain: str | None) -> str | None:
         if direction is Direction.INBOUND:
@@ -122,7 +130,7 @@ class Handler:
                 return tracking_id
         return None
 
-    def _rewrite(self, envelope: Envelope, direction: Direction, domain: str) -> Handled:
+    def _rewrite(self, envelope: Envelope, domain: str) -> Handled:
         tracking = self.config.tracking_for(domain)
         alone = len({recipient.lower() for recipient in envelope.recipients}) == 1
         privacy = effective_privacy(Privacy.parse(tracking.privacy), envelope.fields)
@@ -133,7 +141,7 @@ class Handler:
         changes = rewritten.header_changes
         if rewritten.tracked:
             changes = (*changes, HeaderChange(STAMP, 0, envelope.tracking_id.hex().encode("ascii")))
-        event = self._event(envelope, direction, domain, rewritten, rewritten.untracked_reason, privacy)
+        event = self._event(envelope, Direction.OUTBOUND, domain, rewritten, rewritten.untracked_reason, privacy)
         return Handled(
             event,
             rewritten.body,

@@ -15,7 +15,6 @@ REASONS = {
     "null-sender": "Its envelope sender is empty: a bounce or a notification.",
     "sender-not-configured": "Neither its envelope sender's nor its From field's domain is in tracking.sender_domains.",
     "rewrite-timeout": "Rewriting took longer than milter.rewrite_timeout_s.",
-    "too-large": "It is larger than milter.max_message_bytes.",
     "body-not-offered": "The MTA does not let the milter replace the body, or change header fields.",
     "error": "Postwake failed on it and let it through; the log has the queue ID and the error.",
 }
@@ -50,7 +49,14 @@ def tracked_domain(sender: str, header_from: str, configured: Iterable[str]) -> 
     may say it too. An international domain may be written in ASCII here and in its own letters there.
     """
     domains = frozenset(configured)
-    return _among(domains, sender) or _among(domains, parseaddr(header_from)[1])
+    return _among(domains, sender) or _among(domains, _first_address(header_from))
+
+
+def _first_address(field: str) -> str:
+    try:
+        return parseaddr(field)[1]
+    except RecursionError:  # thousands of comments, one in the other
+        return ""
 
 
 def _among(domains: frozenset[str], address: str) -> str | None:

@@ -61,6 +61,11 @@ class _Job:
         """Whether somebody has asked."""
         return self._claim.locked()
 
+    def failed(self, error: Exception) -> None:
+        """Let the message go on without a verdict: nobody could say even what to record of it."""
+        self.error = error
+        self.done.release()
+
     def take(self) -> Sequence[Event]:
         """Begin to write the row, unless it has gone to the spool in the meantime."""
         assert self.handled is not None
@@ -97,14 +102,17 @@ class Pool:
     def process(self, handler: Handler, envelope: Envelope, timeout_s: float) -> Handled:
         """Handle and record *envelope*; after *timeout_s* it is recorded as going out unchanged, and does.
 
-        What is returned is recorded, or its outcome is ``unrecorded`` and nothing in it changes the message.
+        What is returned is recorded, or its outcome is ``unrecorded`` and nothing in it changes the message. Raises
+        what the handler raises when it is asked what to record of a message that it failed on.
         """
         job = _Job(envelope, handler)
         self._jobs.put(job)
         if not self._wait(job, timeout_s):
             log.warning("%s: rewriting took longer than %.1f s: sent on unchanged", envelope.queue_id, timeout_s)
-            return self._record(handler.timed_out(envelope, "rewrite-timeout"), envelope)
-        assert job.handled is not None
+            return self._record(handler.unchanged(envelope, "rewrite-timeout"), envelope)
+        if job.handled is None:
+            assert job.error is not None
+            raise job.error
         return self._settle(job, job.handled)
 
     def close(self) -> None:
@@ -120,7 +128,8 @@ class Pool:
             return True
         deadline_s = time.monotonic() + max(0.0, timeout_s - self._store_timeout_s)
         while job.recorded_from_s is None:
-            if job.done.acquire(timeout=max(0.0, min(deadline_s - time.monotonic(), 0.05))):
+            # Never 0: who is late finds it claimed, and waits for what is said of it.
+            if job.done.acquire(timeout=max(0.001, min(deadline_s - time.monotonic(), 0.05))):
                 return True
             if time.monotonic() >= deadline_s and job.claim():
                 return False
@@ -133,7 +142,12 @@ class Pool:
                 self._work(job)
 
     def _work(self, job: _Job) -> None:
-        handled = self._handle(job.handler, job.envelope)
+        try:
+            handled = self._handle(job.handler, job.envelope)
+        except Exception as error:  # noqa: BLE001 - told to the message's own thread, and this one lives on
+            if job.claim():
+                job.failed(error)
+            return
         if not job.claim():
             return
         job.handled = handled
@@ -153,7 +167,7 @@ class Pool:
             handled = handler.handle(envelope)
         except Exception:  # the milter's fail-open edge: analytics must never cost a mail
             log.exception("%s: rewriting failed: sent on unchanged", envelope.queue_id)
-            handled = handler.timed_out(envelope, "error")
+            handled = handler.unchanged(envelope, "error")
         if isinstance(handled.event, Accepted):
             handled.event.rewrite_us = int((time.perf_counter() - started) * 1e6)
         return handled

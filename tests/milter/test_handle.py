@@ -264,13 +264,43 @@ def test_every_tracking_url_there_may_be(make_handler: Callable[..., Handler], m
     assert again.links_skipped == {"own-host": 1}
 
 
-def test_timed_out(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
-    """What goes out unchanged because of time is recorded with that reason, its other facts kept."""
-    handled = make_handler().timed_out(make_envelope(), "rewrite-timeout")
+@pytest.mark.parametrize(
+    ("options", "reason", "domain"),
+    [
+        pytest.param({}, "rewrite-timeout", "example.com", id="tracked-sender"),
+        pytest.param({"sender": "bounce@esp.test"}, "rewrite-timeout", "example.com", id="from-field-decides"),
+        pytest.param({"origin": OUTSIDE}, "inbound", "example.com", id="nothing-was-to-be-done"),
+    ],
+)
+def test_sent_on_unchanged(
+    make_handler: Callable[..., Handler],
+    make_envelope: Make,
+    options: dict[str, object],
+    reason: str,
+    domain: str,
+) -> None:
+    """What goes out as it came for want of time is recorded with that reason, its other facts those it always has."""
+    handled = make_handler().unchanged(make_envelope(**options), "rewrite-timeout")
 
     event = accepted(handled)
-    assert (event.untracked_reason, event.tracked, event.subject) == ("rewrite-timeout", False, "Grüße")
-    assert (event.domain, event.links, handled.body, handled.header_changes) == ("example.com", 0, None, ())
+    assert (event.untracked_reason, event.tracked, event.subject) == (reason, False, "Grüße")
+    assert (event.domain, event.links, handled.body, handled.header_changes) == (domain, 0, None, ())
+
+
+def test_stamped_mail_is_no_second_message_for_want_of_time(
+    make_handler: Callable[..., Handler], make_envelope: Make
+) -> None:
+    """Who has no time to handle a message that comes back still knows it by its stamp."""
+    envelope = make_envelope((b"X-Postwake-ID", b" " + bytes(range(16, 32)).hex().encode()))
+    handler = make_handler()
+
+    assert handler.unchanged(envelope, "rewrite-timeout") == handler.handle(envelope)
+
+
+def test_a_from_field_that_cannot_be_read(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
+    """A From field of any shape names no address at worst."""
+    handled = make_handler().handle(make_envelope(sender="a@other.test", header_from=b" " + b"(" * 90_000))
+    assert accepted(handled).untracked_reason == "sender-not-configured"
 
 
 def test_long_subject_is_cut(make_handler: Callable[..., Handler], make_envelope: Make) -> None:

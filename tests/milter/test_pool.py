@@ -39,8 +39,8 @@ class Held:
             raise self._error
         return self._handler.handle(envelope)
 
-    def timed_out(self, envelope: Envelope, reason: str) -> Handled:
-        return self._handler.timed_out(envelope, reason)
+    def unchanged(self, envelope: Envelope, reason: str) -> Handled:
+        return self._handler.unchanged(envelope, reason)
 
 
 @pytest.fixture
@@ -148,6 +148,25 @@ def test_a_bug_costs_no_mail(
     assert (broken.body, broken.header_changes) == (None, ())
     assert fine.outcome == "tracked"
     assert rows(tmp_path)[0] == (0, "error")
+
+
+def test_a_bug_in_what_is_recorded_costs_no_thread(
+    make_pool: Callable[..., Pool], make_handler: Callable[..., Handler], make_envelope: Make, tmp_path: Path
+) -> None:
+    """Where not even the failure can be described, the message's own thread hears of it at once; ours lives on."""
+
+    class Broken:
+        def handle(self, envelope: Envelope, reason: str = "") -> Handled:
+            raise RuntimeError("a bug")
+
+        unchanged = handle
+
+    broken: Any = Broken()
+    pool = make_pool()
+    with pytest.raises(RuntimeError, match="a bug"):
+        pool.process(broken, make_envelope(), 600)
+    assert pool.process(make_handler(), make_envelope(), 10).outcome == "tracked"
+    assert rows(tmp_path) == [(1, None)]
 
 
 def test_spooled_while_the_store_is_away(

@@ -120,7 +120,7 @@ class Writer:
 
     @property
     def depth(self) -> int:
-        """How many jobs and hits wait."""
+        """How many jobs and events wait."""
         return self._submitted - self._taken
 
     def close(self, timeout_s: float = 10.0) -> None:

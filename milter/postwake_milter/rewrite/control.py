@@ -9,7 +9,6 @@ Nothing here raises: a value that cannot be read is ignored, reported in ``malfo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from postwake.tokens import Privacy
@@ -57,7 +56,7 @@ class Control:
 
 def read_control(fields: Fields) -> Control:
     """Return what *fields* ask for."""
-    if _READERS.keys().isdisjoint(fields.by_name) and not any(name.startswith(_PREFIXED) for name in fields.by_name):
+    if _READERS.keys().isdisjoint(fields.by_name) and not any(name.startswith(_PREFIXES) for name in fields.by_name):
         return _NOTHING  # most mail; the rest is not hurried
     own, vendors = Draft(), Draft()
     seen: dict[bytes, int] = {}
@@ -69,16 +68,12 @@ def read_control(fields: Fields) -> Control:
             continue
         seen[name] = seen.get(name, 0) + 1
         reader = _READERS.get(name)
-        draft = own if name in _OWN else vendors
         if reader is None:
-            for prefix, prefixed in _PREFIXES:
-                if name.startswith(prefix):
-                    key = raw_name[len(prefix) :].decode("latin-1").strip()
-                    draft = own if prefix == b"x-metadata-" else vendors
-                    reader = prefixed(key)
-                    break
-            else:
+            prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)
+            if prefix is None:
                 continue
+            reader = metadata(raw_name[len(prefix) :].decode("latin-1").strip())
+        draft = own if name in _OWN or name.startswith(_OWN_PREFIX) else vendors
         remove.append((raw_name, seen[name]))
         try:
             reader(draft, value)
@@ -90,7 +85,8 @@ def read_control(fields: Fields) -> Control:
         track_text=_first(own.text, vendors.text),
         tags=tuple(dict.fromkeys([*own.tags, *vendors.tags]))[:MAX_TAGS],
         campaign=own.campaign or vendors.campaign,
-        metadata=dict(list({**vendors.metadata, **own.metadata}.items())[:MAX_METADATA]),
+        # Ours come first, and are what counts where a service's has the same key.
+        metadata=dict(list((own.metadata | vendors.metadata | own.metadata).items())[:MAX_METADATA]),
         unsubscribe=_first(own.unsubscribe, vendors.unsubscribe),
         privacy=own.privacy,
         pixel_on_top=_first(own.pixel_on_top, vendors.pixel_on_top),
@@ -127,9 +123,6 @@ _OWN: dict[bytes, Reader] = {
 }
 
 _READERS: dict[bytes, Reader] = {**_OWN, **SERVICES}
-_PREFIXES: tuple[tuple[bytes, Callable[[str], Reader]], ...] = (
-    (b"x-metadata-", metadata),
-    (b"x-pm-metadata-", metadata),
-)
-_PREFIXED = tuple(prefix for prefix, _ in _PREFIXES)
+_OWN_PREFIX = b"x-metadata-"
+_PREFIXES = (_OWN_PREFIX, b"x-pm-metadata-")
 _NOTHING = Control()

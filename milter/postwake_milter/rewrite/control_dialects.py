@@ -227,6 +227,4 @@ SERVICES: dict[bytes, Reader] = {
     b"x-postal-tag": read_tag,
     **dict.fromkeys(_STEERING, dropped),
 }
-
-
 """Fields by their names, lower case, and what reads them."""

@@ -175,10 +175,10 @@ def rewrite(
         new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory)
     except StructureError as error:
         reason = error.reason
+    if reason == "inline-pgp" and uncounted is None:
+        return untouched(reason, control, ())
     if not (work.opens or work.clicks or work.text):
         reason = None  # nothing was to be counted in the body
-    if reason == "inline-pgp":
-        return untouched(reason, control, ())
     if new_body is None:
         work = _Work(
             work.opens,
@@ -309,7 +309,7 @@ def _rewrite_body(
         elif never_touch.is_text(part.content):
             others.insert(0, "no-html")
             with suppress(TransferError):
-                if _holds_marks(body, part, known):
+                if _holds_marks(body, part, known, plan.pixel_mark):
                     _rewrite_part(part, known(part), eol, plan, targets, mint, work)
     why = None if considered else next(iter(blocked or others), "no-html")
     if not work.edits:
@@ -325,13 +325,13 @@ def _rewrite_body(
     return new_body, why
 
 
-def _holds_marks(body: bytes, part: Part, known: Callable[[Part], Known]) -> bool:
+def _holds_marks(body: bytes, part: Part, known: Callable[[Part], Known], pixel_mark: str) -> bool:
     """Whether a text in which nothing is counted may hold a service's mark. TransferError as in :func:`_holds_pgp`."""
     if part.content.encoding == "base64":
-        return marks.may_hold_marks(known(part).opened.decoded)
+        return marks.may_hold_marks(known(part).opened.decoded, pixel_mark)
     encoded = body[part.body_start : part.body_end]
     quoted = part.content.encoding == "quoted-printable"
-    return marks.may_hold_marks(a2b_qp(encoded) if quoted else encoded)
+    return marks.may_hold_marks(a2b_qp(encoded) if quoted else encoded, pixel_mark)
 
 
 def _holds_pgp(body: bytes, part: Part, known: Callable[[Part], Known]) -> bool:

@@ -34,15 +34,15 @@ PIXEL_MARK: Final = "{{ses:openTracker}}"
 _OUTSIDE: Final = rb"(?:html|head|base|link|meta|title|style|script|noscript|template|frameset)\b"
 _FOREIGN: Final = re.compile(rb"<(?:frameset|svg|math)\b", re.IGNORECASE)
 """A frameset, which is ignored then; and elements in which names mean something else to one of the two."""
-_HEAD: Final = re.compile(rb"(?:[^<]++|<(?!/?[a-z])|</|<" + _OUTSIDE + rb")*", re.IGNORECASE)
-"""What may come before the body; any text passes for it."""
-_BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|<(?!" + _OUTSIDE + rb")[a-z])", re.IGNORECASE)
+_INSIDE: Final = rb"<(?!" + _OUTSIDE + rb")[a-z]"
+_BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|" + _INSIDE + rb")", re.IGNORECASE)
 """What begins the body as text does."""
-_TEXT_ONLY: Final = re.compile(rb"<(?:title|style|script)\b", re.IGNORECASE)
-"""What holds nothing but text of its own."""
+_HEAD: Final = re.compile(
+    rb"<!--.*?(?:-->|\Z)|<(title|style|script)\b.*?(?:</\1\b|\Z)|(" + _INSIDE + rb")", re.IGNORECASE | re.DOTALL
+)
+"""What holds text that is not the body's; and, the second group, an element that begins the body for both."""
 
-_HTML_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://")
-_HINTS: Final = (*_HTML_HINTS, b"data-msys-")
+_HINTS: Final = (PIXEL_MARK.encode("ascii"), b"notrack://", b"data-msys-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Cleaned:
     opted_out: frozenset[int] = frozenset()
 
 
-def may_hold_marks(text: bytes) -> bool:
-    """Whether *text* may hold a mark; quick, and never wrong where it says no. The sender's own is not looked for."""
-    return any(hint in text for hint in _HINTS)
+def may_hold_marks(text: bytes, pixel_mark: str = "") -> bool:
+    """Whether *text* may hold a mark, *pixel_mark* one of them; quick, and never wrong where it says no."""
+    return any(hint in text for hint in _HINTS) or (pixel_mark != "" and pixel_mark.encode("ascii") in text)
 
 
 def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
@@ -69,7 +69,7 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
 
     If taking them out would change anything else of the document, they stay: *removed* is empty then.
     """
-    if not any(hint in html for hint in (*_HTML_HINTS, *([pixel_mark.encode("ascii")] if pixel_mark else ()))):
+    if not may_hold_marks(html, pixel_mark):
         return None
     found = list(_in_bytes(pixel_mark).finditer(html))
     if not found:
@@ -84,12 +84,29 @@ def clean_html(html: bytes, pixel_mark: str = "") -> Cleaned | None:
         edits.append(Edit(start, end, b""))
         gone += end - start
     cleaned = apply_edits(html, edits)
-    at = edits[0].start
-    inside = _TEXT_ONLY.match(html, html.rfind(b"<", 0, at))
-    begins = not inside and _HEAD.fullmatch(html, 0, at) and not _BODY.match(cleaned, at)
-    if begins or _FOREIGN.search(html) or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark)):
+    if (
+        _begins_body(html, cleaned, edits)
+        or _FOREIGN.search(html)
+        or not same_without(_whole(html), _whole(cleaned), _in_text(pixel_mark))
+    ):
         return Cleaned(html)
     return Cleaned(cleaned, tuple((edit.start, edit.end) for edit in edits), pixel_at, frozenset(opted_out))
+
+
+def _begins_body(html: bytes, cleaned: bytes, marks: Sequence[Edit]) -> bool:
+    """Whether one of the *marks* in *html* begins the body, and *cleaned* has nothing there that does."""
+    gone = 0
+    head = _HEAD.finditer(html)
+    found = next(head, None)
+    for mark in marks:
+        while found is not None and not found[2] and found.end() <= mark.start:
+            found = next(head, None)
+        if found is None or mark.start < found.start():
+            return not _BODY.match(cleaned, mark.start - gone)
+        if found[2]:
+            return False
+        gone += mark.end - mark.start
+    return False
 
 
 def put_back(

@@ -41,8 +41,8 @@ def untouchable(fields: Fields, content: Content, *, allow_dkim_signed: bool) ->
     if kind is not None:
         return kind
     # Some programs end a line at a bare CR, and would see other fields, or the header's end, in the middle of one.
-    values_ = b" ".join([value for _, value in fields])
-    if b"\r" in values_ and b"\r" in values_.replace(b"\r\n", b""):
+    text = b" ".join([value for _, value in fields])
+    if b"\r" in text and b"\r" in text.replace(b"\r\n", b""):
         return "malformed-headers"
     if not allow_dkim_signed:
         if b"dkim-signature" in fields.by_name:

@@ -78,6 +78,7 @@ SHAPES: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
         lambda many: _html(b"8bit", many),
         b"<p>{{ses:openTracker}}<a href='https+notrack://x.example/'>x</a>",
     ),
+    "end-tags-of-nothing-before-a-mark": (lambda many: _html(b"8bit", many + b"<b>{{ses:openTracker}}"), b"</1"),
     "qp-marks": (lambda many: _html(b"quoted-printable", many), b"<p>{{ses:openTracker}}https+not=\nrack://x\n"),
 }
 
