@@ -87,7 +87,7 @@ _Seen = tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]
 
 
 def _tokens(html: bytes) -> Iterator[dict[str, Any]]:
-    tree = html5lib.HTMLParser(html5lib.getTreeBuilder("etree")).parse(html.decode("latin-1"))
+    tree = html5lib.HTMLParser(html5lib.getTreeBuilder("etree", fullTree=True)).parse(html.decode("latin-1"))
     yield from html5lib.treewalkers.getTreeWalker("etree")(tree)
 
 
