@@ -90,13 +90,18 @@ def test_one_line_a_message(
     """Each message is one line in the log: queue ID first, outcome, tracking ID, reason; nobody's address."""
     pool, handler = make_pool(), make_handler()
     with caplog.at_level("INFO"):
-        for envelope in (make_envelope(), make_envelope(sender="")):
+        for envelope in (
+            make_envelope(),
+            make_envelope(sender=""),
+            make_envelope((b"X-Postwake-ID", b" " + b"0a" * 16)),
+        ):
             pool.process(handler, envelope, 10)
-    tracked, untracked = caplog.messages
+    tracked, untracked, requeued = caplog.messages
     assert re.fullmatch(r"4Q1: outcome=tracked tracking_id=[0-9a-f]{32} recipients=1 links=\d+ us=\d+", tracked)
     assert re.fullmatch(
         r"4Q1: outcome=untracked tracking_id=[0-9a-f]{32} reason=null-sender recipients=1 links=0 us=\d+", untracked
     )
+    assert requeued == f"4Q1: outcome=requeued tracking_id={'0a' * 16}"
 
 
 def test_too_slow(
