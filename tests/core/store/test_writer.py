@@ -341,6 +341,23 @@ def test_a_group_of_all_kinds(
     assert writer.stats.commits == 2
 
 
+def test_what_came_back_is_written_behind_what_a_spool_held(
+    writer: Writer, accepted: Callable[..., Any], ask: Ask
+) -> None:
+    """A message that comes back as its own row is replayed from a spool is found, though both are in one group."""
+    event = accepted(1)
+    again = Noted(Requeued(event.at_us, event.tracking_id, "AGAIN"))
+    blocker = Blocker()
+    writer.submit(blocker)
+    assert blocker.begun.wait(20)
+    replay = writer.submit(lambda transaction: apply_event(transaction, event))
+    writer.submit_batch(again, 1)
+    blocker.go_on.set()
+    wait(replay, 20)
+    assert again.told.wait(20)
+    assert ask("SELECT queue_id FROM message WHERE merged_into IS NOT NULL") == [("AGAIN",)]
+
+
 def test_a_full_queue(writer: Writer) -> None:
     """When too many writes wait, further ones are refused at once."""
     blocker = Blocker()
