@@ -192,6 +192,23 @@ def test_spooled_while_the_store_is_away(
     assert not recorder.available
 
 
+def test_a_store_that_is_known_to_be_away_is_not_asked(
+    make_pool: Callable[..., Pool],
+    make_handler: Callable[..., Handler],
+    make_envelope: Make,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits for a store that did not take the last write: the row goes straight to the spool."""
+    asked: list[object] = []
+    monkeypatch.setattr(recorder.writer, "submit_batch", lambda *batch: asked.append(batch))
+    recorder.writer.healthy = False
+
+    handled = make_pool(store_timeout_s=0.05).process(make_handler(), make_envelope(), 10)
+
+    assert (handled.outcome, asked) == ("tracked", [])
+
+
 def test_spooled_when_the_store_takes_too_long(
     make_pool: Callable[..., Pool],
     make_handler: Callable[..., Handler],
