@@ -11,7 +11,6 @@ from postwake.config import Config
 from postwake.events import Accepted, Direction, Requeued
 from postwake.networks import Networks
 from postwake.tokens import KeyRing, Privacy
-from postwake.tracking_id import parse_tracking_id
 from postwake_milter.mint import TokenMint
 from postwake_milter.policy import Origin, direction_of, domain_of, tracked_domain
 from postwake_milter.rewrite.control import Control
@@ -19,7 +18,7 @@ from postwake_milter.rewrite.engine import Plan, Rewritten, rewrite
 from postwake_milter.rewrite.header_changes import HeaderChange
 from postwake_milter.rewrite.headers import decode_text, unfold, values
 from postwake_milter.rewrite.memory import Memory
-from postwake_milter.rewrite.never_touch import STAMP
+from postwake_milter.rewrite.never_touch import STAMP, stamped_id
 
 MAX_SUBJECT_CHARS = 250
 """Longer subjects are cut in the store; RFC 5322 recommends 78."""
@@ -107,7 +106,7 @@ class Handler:
         if reason is not None:
             return Handled(self._event(envelope, direction, domain, None, reason))
         assert domain is not None
-        stamped = self._stamp_of(envelope)
+        stamped = stamped_id(envelope.fields)
         if stamped is not None:
             return Handled(Requeued(envelope.at_us, stamped, envelope.queue_id), outcome="requeued")
         return domain
@@ -121,14 +120,6 @@ class Handler:
             return "sender-not-configured"
         # Of mail that is too large the control fields are read, and taken out, like those of any other.
         return envelope.body_skipped if envelope.body_skipped != "too-large" else None
-
-    def _stamp_of(self, envelope: Envelope) -> bytes | None:
-        """Return the tracking ID that our stamp names, if the message has been through us before."""
-        for value in values(envelope.fields, STAMP.lower()):
-            tracking_id = parse_tracking_id(unfold(value))
-            if tracking_id is not None:
-                return tracking_id
-        return None
 
     def _rewrite(self, envelope: Envelope, domain: str) -> Handled:
         tracking = self.config.tracking_for(domain)

@@ -34,13 +34,16 @@ def click_token(handled: Handled, ring: KeyRing) -> Token:
 
 def test_tracked(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
     """A tracked message gets pixel, link and stamp, and an event that says everything about it."""
-    handled = make_handler().handle(make_envelope((b"X-Tag", b" autumn"), (b"X-Metadata-Order", b" 7")))
+    handled = make_handler().handle(
+        make_envelope((b"X-Tag", b" autumn"), (b"X-Metadata-Order", b" 7"), (b"X-Campaign", b" new"))
+    )
 
     assert handled.outcome == "tracked"
     assert [(change.name, change.index) for change in handled.header_changes][-1] == (b"X-Postwake-ID", 0)
     assert handled.header_changes[-1].value == bytes(range(16)).hex().encode()
     event = accepted(handled)
     assert (event.tracked, event.untracked_reason, event.pixels, event.links) == (True, "", 1, 1)
+    assert (event.campaign, event.parts_rewritten) == ("new", 1)
     assert (event.subject, event.message_id, event.domain) == ("Grüße", "1@example.com", "example.com")
     assert (event.tag, event.metadata, event.direction) == ("autumn", {"order": "7"}, Direction.OUTBOUND)
     assert (event.queue_id, event.host, event.client) == ("4Q1", "mx.example.com", "localhost[127.0.0.1]")
@@ -72,7 +75,8 @@ def test_not_tracked_by_policy(
 
     assert (handled.outcome, handled.body, handled.header_changes) == ("untracked", None, ())
     event = accepted(handled)
-    assert (event.tracked, event.untracked_reason, event.tag) == (False, reason, "")
+    assert (event.tracked, event.untracked_reason, event.tag, event.campaign) == (False, reason, "", "")
+    assert (event.pixels, event.links, event.parts_rewritten) == (0, 0, 0)
 
 
 def test_marks_go_from_mail_that_is_not_tracked(make_handler: Callable[..., Handler], make_envelope: Make) -> None:

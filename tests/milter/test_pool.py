@@ -90,13 +90,18 @@ def test_one_line_a_message(
     """Each message is one line in the log: queue ID first, outcome, tracking ID, reason; nobody's address."""
     pool, handler = make_pool(), make_handler()
     with caplog.at_level("INFO"):
-        for envelope in (make_envelope(), make_envelope(sender="")):
+        for envelope in (
+            make_envelope(),
+            make_envelope(sender=""),
+            make_envelope((b"X-Postwake-ID", b" " + b"0a" * 16)),
+        ):
             pool.process(handler, envelope, 10)
-    tracked, untracked = caplog.messages
+    tracked, untracked, requeued = caplog.messages
     assert re.fullmatch(r"4Q1: outcome=tracked tracking_id=[0-9a-f]{32} recipients=1 links=\d+ us=\d+", tracked)
     assert re.fullmatch(
         r"4Q1: outcome=untracked tracking_id=[0-9a-f]{32} reason=null-sender recipients=1 links=0 us=\d+", untracked
     )
+    assert requeued == f"4Q1: outcome=requeued tracking_id={'0a' * 16}"
 
 
 def test_too_slow(
@@ -185,6 +190,23 @@ def test_spooled_while_the_store_is_away(
     assert handled.body is not None
     assert recorder.spool.pending()
     assert not recorder.available
+
+
+def test_a_store_that_is_known_to_be_away_is_not_asked(
+    make_pool: Callable[..., Pool],
+    make_handler: Callable[..., Handler],
+    make_envelope: Make,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits for a store that did not take the last write: the row goes straight to the spool."""
+    asked: list[object] = []
+    monkeypatch.setattr(recorder.writer, "submit_batch", lambda *batch: asked.append(batch))
+    recorder.writer.healthy = False
+
+    handled = make_pool(store_timeout_s=0.05).process(make_handler(), make_envelope(), 10)
+
+    assert (handled.outcome, asked) == ("tracked", [])
 
 
 def test_spooled_when_the_store_takes_too_long(

@@ -204,18 +204,26 @@ class Writer:
     ) -> tuple[list[_Outcome], dict[int, Exception]]:
         """Write everything in one transaction; return what became of each job, and the events with a problem."""
         problems: dict[int, Exception] = {}
+        again = [place for place, event in enumerate(events) if isinstance(event, Requeued)]
         with transactions.begin(self._busy_timeout_ms / 1000) as transaction:
+
+            def apply(place: int) -> None:
+                _, problem = _attempt(transactions, transaction, partial(apply_event, event=events[place]))
+                if problem is not None:
+                    problems[place] = problem
+
             if together:
                 apply_together(transaction, [event for event in events if isinstance(event, Accepted)])
                 hits = [event for event in events if isinstance(event, Hit)]
                 if hits:
                     apply_hits(transaction, hits)
-            for place, event in enumerate(events):
-                if not together or isinstance(event, Requeued):
-                    _, problem = _attempt(transactions, transaction, partial(apply_event, event=event))
-                    if problem is not None:
-                        problems[place] = problem
+            else:
+                for place in range(len(events)):
+                    if place not in again:
+                        apply(place)
             outcomes = [(future, *_attempt(transactions, transaction, job)) for job, future in jobs]
+            for place in again:  # last: the message that came back may be what a job has brought from a spool
+                apply(place)
         return outcomes, problems
 
     def _failed(self, jobs: Sequence[_Job], batches: Sequence[Batch], error: Exception) -> None:

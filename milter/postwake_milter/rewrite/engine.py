@@ -25,6 +25,7 @@ from .control import Control, read_control
 from .header_changes import HeaderChange, encoding_change, removals, unsubscribe_changes
 from .headers import Fields, RawField
 from .html_edit import HtmlDraft, HtmlPlan, draft_html
+from .html_edit import Mint as HtmlMint
 from .html_scan import Edit, apply_edits
 from .links import LinkRules, Skip
 from .memory import Known, Memory
@@ -57,24 +58,12 @@ class Plan:
     """The sender's own mark for the pixel's place, see :mod:`.marks`."""
 
 
-class Mint(Protocol):
+class Mint(HtmlMint, unsubscribe.UnsubscribeMint, Protocol):
     """Makes the URLs that go into one message: plain ASCII, without quotes, spaces, ``&``, ``<`` or ``>``."""
 
     @property
     def host(self) -> str:
         """The host that they lead to, lower case."""
-        ...
-
-    def open_url(self, position: int) -> str:
-        """Return the URL of the pixel at *position*: 0 bottom, 1 top."""
-        ...
-
-    def click_url(self, link: int, destination: str) -> str:
-        """Return the URL that counts a click on link number *link* and leads on to *destination*."""
-        ...
-
-    def unsubscribe_url(self, original: str | None) -> str:
-        """Return the URL that unsubscribes; the token keeps *original*, the sender's own target."""
         ...
 
 

@@ -1,8 +1,8 @@
 """Edit one HTML part: wrap its links, insert the pixel, prove that nothing else changed.
 
 :func:`edit_html` takes a document's bytes and gives edits, spans of the original with their replacements. An edit
-replaces the bytes of an ``href`` value inside its quotes, takes out an opt-out attribute, or inserts the pixel; no
-other byte changes, and what cannot be verified (:mod:`.judge`) is not edited.
+replaces the bytes of an ``href`` value inside its quotes, takes out a service's attribute or mark, or inserts the
+pixel; no other byte changes, and what cannot be verified (:mod:`.judge`) is not edited.
 
 It does so in two steps. :func:`draft_html` decides everything and has it judged, with stand-ins where this message's
 own URLs will be; :meth:`HtmlDraft.replacements` puts the URLs in. So a document that comes again, as the same

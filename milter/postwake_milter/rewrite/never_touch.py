@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from postwake.tracking_id import parse_tracking_id
 
 from .content import Content
-from .headers import Fields, parse_parameters, unfold, values
+from .headers import Fields, RawField, parse_parameters, unfold, values
 from .mime_parts import Part
 
 STAMP = b"X-Postwake-ID"
@@ -35,7 +36,7 @@ _OF_MACHINES = frozenset((b"auto-submitted", b"x-failed-recipients", b"precedenc
 
 def untouchable(fields: Fields, content: Content, *, allow_dkim_signed: bool) -> str | None:
     """Return why not one byte of the message may change, header fields of ours included; None if some may."""
-    if any(parse_tracking_id(unfold(value)) is not None for value in values(fields, STAMP.lower())):
+    if stamped_id(fields) is not None:
         return "already-stamped"
     kind = container(content)
     if kind is not None:
@@ -49,6 +50,15 @@ def untouchable(fields: Fields, content: Content, *, allow_dkim_signed: bool) ->
             return "dkim-signed"
         if not _SEALS.isdisjoint(fields.by_name):
             return "arc-sealed"
+    return None
+
+
+def stamped_id(fields: Sequence[RawField]) -> bytes | None:
+    """Return the tracking ID that our stamp names, if the message has been through us before."""
+    for value in values(fields, STAMP.lower()):
+        tracking_id = parse_tracking_id(unfold(value))
+        if tracking_id is not None:
+            return tracking_id
     return None
 
 

@@ -71,9 +71,9 @@ class Style:
         text = _SPECIAL.sub(lambda m: form % m.group()[0], data)
         return text[:-1] + form % text[-1] if text.endswith((b" ", b"\t")) else text
 
-    def wrap(self, content: bytes, tail: bytes, *, soft: bool) -> bytes:
+    def wrap(self, content: bytes, tail: bytes) -> bytes:
         """Return an encoded *content* in lines no longer than the limit, the last of them ending in *tail*."""
-        stops = [0, *self.breaks(content, soft=soft), len(content)]
+        stops = [0, *self.breaks(content, soft=False), len(content)]
         return (b"=" + self.eol).join([content[at:stop] for at, stop in pairwise(stops)]) + tail
 
     def breaks(self, content: bytes, *, soft: bool) -> Iterator[int]:
@@ -124,5 +124,5 @@ def encode_quoted_printable(data: bytes, eol: bytes) -> bytes:
         tail = b"" if number == len(lines) - 1 else b"\n"
         if tail and line.endswith(b"\r"):
             line, tail = line[:-1], b"\r\n"
-        out.append(style.wrap(style.encode(line), tail, soft=False))
+        out.append(style.wrap(style.encode(line), tail))
     return b"".join(out)

@@ -67,23 +67,28 @@ def edit_text(
     links: list[Link] = []
     skipped: Counter[str] = Counter()
     line = end = run_end = 0
+    marked = -1  # where the next brackets open that may be marks
     while (match := _URL_START.search(text, end)) is not None:
         start = match.start()
         if start >= run_end:  # else it is the rest of a run that a bracket has ended a URL in
             run = _URL_RUN.match(text, start)
             run_end = run.end() if run is not None else match.end()
         line = max(line, text.rfind(b"\n", line, start) + 1)
+        if marked < start:
+            marked = text.find(b"[[", start)
+            marked = marked if marked >= 0 else len(text)
         bracketed = text[start - 1 : start] == b"<" if start else False
-        if bracketed and text[run_end : run_end + 1] == b">":
-            stop = end = run_end
-        else:
+        closed = bracketed and text[run_end : run_end + 1] == b">"
+        # Not beyond what may be marks: there may be a URL behind each.
+        stop = run_end if closed else _bracket_end(text, start, min(run_end, marked))
+        marks = _ATTRIBUTES.match(text, marked) if marked <= stop else None
+        if stop == marked and marks is None:
             stop = _bracket_end(text, start, run_end)
-            end = start + len(text[start:stop].rstrip(_TRAILING))
-        marked = text.find(b"[[", start, stop + 1)
-        marks = _ATTRIBUTES.match(text, marked) if marked >= 0 else None
+        end = stop if marks is None else marked
+        if marks is not None or not closed:
+            end = start + len(text[start:end].rstrip(_TRAILING))
         if marks is not None:
             stop = marks.end()
-            end = start + len(text[start:marked].rstrip(_TRAILING))
         url = text[start:end].decode("ascii")
         reason = _marked_skip(match, marks, rules)
         if reason is None and wrap:

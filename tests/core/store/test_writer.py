@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from postwake.errors import ConfigError, StoreUnavailableError
-from postwake.events import Event, Hit
+from postwake.events import Event, Hit, Requeued
 from postwake.store.apply import apply_event
 from postwake.store.connection import WriteLock, migrate_file, open_writer
 from postwake.store.transaction import Transaction, Transactions
@@ -277,16 +277,16 @@ def test_a_cancelled_job_is_not_run(writer: Writer, ask: Ask) -> None:
 
 
 class Noted:
-    """A batch of one event; it notes who told it what became of it."""
+    """A batch of events; it notes who told it what became of them."""
 
-    def __init__(self, event: Event) -> None:
-        self.event = event
+    def __init__(self, *events: Event) -> None:
+        self.events = events
         self.told = threading.Event()
         self.outcome: object = None
         self.teller = ""
 
-    def take(self) -> list[Event]:
-        return [self.event]
+    def take(self) -> tuple[Event, ...]:
+        return self.events
 
     def written(self, problems: Mapping[int, Exception]) -> None:
         self._hear(dict(problems))
@@ -316,6 +316,46 @@ def test_rows_gather(writer: Writer, accepted: Callable[..., Any], ask: Ask) -> 
     assert all(batch.told.wait(20) for batch in batches)
     assert (writer.stats.commits, writer.stats.jobs) == (2, 4)
     assert ask("SELECT count(*) FROM message") == [(3,)]
+
+
+@pytest.mark.parametrize("faulty", [False, True], ids=["all-well", "one-at-fault"])
+def test_a_group_of_all_kinds(
+    faulty: bool, writer: Writer, accepted: Callable[..., Any], hit: Callable[..., Hit], ask: Ask
+) -> None:
+    """New messages, one that came back and a hit wait together: all are written, and a problem is told to its own."""
+    first, second = accepted(1), accepted(2)
+    third = accepted(3, size_bytes=2**64 if faulty else 1)
+    again = Requeued(first.at_us, first.tracking_id, "AGAIN")
+    batches = [Noted(first), Noted(again), Noted(second, third), Noted(hit())]
+    blocker = Blocker()
+    writer.submit(blocker)
+    assert blocker.begun.wait(20)
+    for batch in batches:
+        writer.submit_batch(batch, len(batch.events))
+    blocker.go_on.set()
+    assert all(batch.told.wait(20) for batch in batches)
+    assert [list(batch.outcome) for batch in batches] == [[], [], [1] if faulty else [], []]  # type: ignore[call-overload]
+    assert ask("SELECT count(*) FROM message WHERE sender IS NOT NULL") == [(2 if faulty else 3,)]
+    assert ask("SELECT queue_id FROM message WHERE merged_into IS NOT NULL") == [("AGAIN",)]
+    assert ask("SELECT count(*) FROM event WHERE hit_id IS NOT NULL") == [(1,)]
+    assert writer.stats.commits == 2
+
+
+def test_what_came_back_is_written_behind_what_a_spool_held(
+    writer: Writer, accepted: Callable[..., Any], ask: Ask
+) -> None:
+    """A message that comes back as its own row is replayed from a spool is found, though both are in one group."""
+    event = accepted(1)
+    again = Noted(Requeued(event.at_us, event.tracking_id, "AGAIN"))
+    blocker = Blocker()
+    writer.submit(blocker)
+    assert blocker.begun.wait(20)
+    replay = writer.submit(lambda transaction: apply_event(transaction, event))
+    writer.submit_batch(again, 1)
+    blocker.go_on.set()
+    wait(replay, 20)
+    assert again.told.wait(20)
+    assert ask("SELECT queue_id FROM message WHERE merged_into IS NOT NULL") == [("AGAIN",)]
 
 
 def test_a_full_queue(writer: Writer) -> None:

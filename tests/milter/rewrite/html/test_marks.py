@@ -30,6 +30,8 @@ PIXEL = b'<img src="https://t.example.net/o/0.gif" width="1" height="1" alt="" s
             id="in-a-div-that-ends-the-head",
         ),
         pytest.param(b"<p>a%mb%m</p>c", b"<p>a%pb</p>c", id="more-than-one"),
+        pytest.param(b"%mx<p>%m</p>", b"%px<p></p>", id="the-first-at-the-very-beginning"),
+        pytest.param(b"<p>http+notrack://x%m</p>c", b"<p>http://x%p</p>c", id="behind-another-mark"),
         pytest.param(
             b"<table><tr><td><p>%m</p></td></tr></table>",
             b"<table><tr><td><p>%p</p></td></tr></table>",

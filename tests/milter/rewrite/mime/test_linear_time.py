@@ -71,6 +71,7 @@ SHAPES: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "opt-outs-begun": (_text, b"https://x[[ "),
     "marks": (_text, b'https+notrack://x[[data-msys-linkname="a"]]{{ses:openTracker}} '),
     "marks-behind-one-url": (lambda many: _text(b"https://x.example/a" + many), b"[[data-msys-linkname=a]]"),
+    "marked-urls-without-a-space": (_text, b"https://x[[data-msys-a=b]]"),
     "attributes-of-one-url": (lambda many: _text(b"https://x.example/a[[" + many), b"data-msys-linkname=a "),
     "attributes-run-together": (lambda many: _text(b"https://x[[" + many), b"data-msys-linkname="),
     "attributes-begun": (_text, b"https://x[[data-msys-linkname=" + b"data-msys-a=" * 20),
