@@ -20,7 +20,7 @@ MAX_FIELD_URL = 900
 
 ONE_CLICK = b"List-Unsubscribe=One-Click"
 
-_TARGET = re.compile(r"<([^<>]*)>")
+_TARGET = re.compile(r"<([^<>]*)>|[()]")
 
 
 class UnsubscribeMint(Protocol):
@@ -43,8 +43,25 @@ def targets(fields: Sequence[RawField]) -> list[str]:
     """Return the addresses of every List-Unsubscribe field, white space taken out as RFC 2369 says."""
     found: list[str] = []
     for value in values(fields, b"list-unsubscribe"):
-        found += ("".join(target.split()) for target in _TARGET.findall(unfold(value)))
+        found += ("".join(target.split()) for target in _addresses(unfold(value)))
     return [target for target in found if target]
+
+
+def _addresses(text: str) -> list[str]:
+    """Return what stands in angle brackets in *text* and in no comment; a comment that never closes is none."""
+    outside: list[str] = []
+    inside: list[str] = []  # the comments that are open now
+    depth = 0
+    for match in _TARGET.finditer(text):
+        if match[1] is not None:
+            (inside if depth else outside).append(match[1])
+        elif match[0] == "(":
+            depth += 1
+        elif depth:
+            depth -= 1
+            if not depth:
+                inside.clear()
+    return outside + inside
 
 
 def list_unsubscribe(
