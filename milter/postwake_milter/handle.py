@@ -15,6 +15,7 @@ from postwake.tracking_id import parse_tracking_id
 from postwake_milter.mint import TokenMint
 from postwake_milter.policy import Origin, direction_of, domain_of, tracked_domain
 from postwake_milter.rewrite.control import Control
+from postwake_milter.rewrite.control_values import word
 from postwake_milter.rewrite.engine import Plan, Rewritten, rewrite
 from postwake_milter.rewrite.header_changes import HeaderChange
 from postwake_milter.rewrite.headers import decode_text, unfold, values
@@ -211,7 +212,7 @@ def effective_privacy(configured: Privacy, fields: Sequence[tuple[bytes, bytes]]
     """Return the most restrictive of *configured* and what the message's own X-Track-Privacy fields ask for."""
     for value in values(fields, b"x-track-privacy"):
         with suppress(ValueError):
-            configured = max(configured, Privacy.parse(unfold(value)))
+            configured = max(configured, Privacy.parse(word(value)))
     return configured
 
 

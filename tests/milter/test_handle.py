@@ -179,6 +179,7 @@ def test_controls_that_say_nothing_are_counted(
         pytest.param("full", [b" anonymous"], Privacy.ANONYMOUS, id="stricter-is-honoured"),
         pytest.param("anonymous", [b" full"], Privacy.ANONYMOUS, id="laxer-is-not"),
         pytest.param("pseudonymous", [b" nonsense"], Privacy.PSEUDONYMOUS, id="malformed-is-ignored"),
+        pytest.param("full", [b" =?utf-8?q?anonymous?="], Privacy.ANONYMOUS, id="encoded"),
         pytest.param("full", [b" full", b" x", b" anonymous"], Privacy.ANONYMOUS, id="strictest-of-several"),
     ],
 )
