@@ -89,7 +89,7 @@ class Tracking(_Section):
     )
     visible_url_links: bool = Field(
         False,
-        description="Wrap links whose visible text is itself a URL on the link's host's competitor: phishing filters warn of those.",
+        description="Wrap links whose visible text is the address of another host than the tracking host's, too: phishing filters warn of those.",
     )
     unsubscribe_links: bool = Field(default=False, description="Wrap unsubscribe links in the body too.")
     dkim_signed: bool = Field(

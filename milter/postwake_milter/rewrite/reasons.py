@@ -10,7 +10,7 @@ UNTRACKED_REASONS: dict[str, str] = {
     # The message as a whole: nothing changes, control fields included.
     "already-stamped": "It carries X-Postwake-ID: it has been through Postwake before, and is tracked once.",
     "dkim-signed": "It is already DKIM-signed, and any change would break the signature. "
-    "Put Postwake before the signer, or set allow_dkim_signed if the signature does not matter.",
+    "Put Postwake before the signer, or set tracking.dkim_signed if the signature does not matter.",
     "arc-sealed": "It carries an ARC seal, which any change would break.",
     "signed": "It is signed (multipart/signed): the signature covers every byte.",
     "encrypted": "It is encrypted (multipart/encrypted): there is nothing to read.",
@@ -24,7 +24,7 @@ UNTRACKED_REASONS: dict[str, str] = {
     "privacy-off": "Its X-Track-Privacy field says off.",
     "disabled-by-header": "Its own header fields turn opens and clicks off.",
     "tracking-off": "Opens, clicks and unsubscribing are all off for this sender.",
-    "too-large": "It is larger than max_message_bytes.",
+    "too-large": "It is larger than milter.max_message_bytes.",
     "no-html": "It has no HTML part to track, and links in plain text are not rewritten for this sender.",
     "nothing-to-track": "It has no link that may be rewritten, and no pixel was wanted or had a place.",
     "ambiguous-structure": "Its MIME structure reads differently in different mail programs: a boundary is used twice, "
