@@ -149,9 +149,15 @@ MAX_CONTENT_BYTES: Final = 2000
 # With or without scheme and path; not a file's name; a sentence's end after it does not count.
 _VISIBLE_URL: Final = re.compile(
     r"(?:https?:/*(?:[^\s/@?#]*+@)?)?"
-    r"((?:[\w-]++\.)++(?!(?:js|md|py|pdf|html?|txt|zip|docx?|xlsx?|png|jpe?g)\b)[^\W\d_]{2,}+|[0-9]{1,3}(?:\.[0-9]{1,3}){3})"
+    r"((?:[\w-]++\.)++(?!(?:js|md|py|pdf|html?|txt|zip|docx?|xlsx?|png|jpe?g)\b)(?:xn--[\w-]++|[^\W\d_]{2,}+)"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3})"
     r"(?::[0-9]++)?(?:[/?#]\S*+|[.,;:!…]?)"
 )
+# What begins like this is an address whatever the host and whatever follows: filters look no further.
+_VISIBLE_SCHEME: Final = re.compile(
+    r"https?:[/\\]++(?:[^\s/@?#\\]*+@)?(\[[0-9a-f:.]++\]|[\w-]++(?:\.[\w-]++)*+)",
+)
+_AROUND: Final = " <>()[]{}\"'«»‹›“”„‘’→➔➜►▶•·*|\u200b\ufeff"
 
 
 def opt_outs(found: list[Attribute], html: bytes) -> list[Attribute]:
@@ -288,10 +294,14 @@ def visible_text(content: bytes, codec: str) -> str:
 
 
 def visible_host(text: str) -> str:
-    """Return the host that *text*, in lower case, is the address of, with or without scheme and path; empty if none."""
-    if "." not in text:
+    """Return the host that *text*, in lower case, is the address of, with or without scheme and path; empty if none.
+
+    Quotes, brackets and arrows around it do not count. Where it begins with a scheme, more words may follow.
+    """
+    if "." not in text and "://" not in text:
         return ""
-    match = _VISIBLE_URL.fullmatch(text)
+    text = text.strip(_AROUND)
+    match = _VISIBLE_SCHEME.match(text) or _VISIBLE_URL.fullmatch(text)
     return match[1] if match else ""
 
 
