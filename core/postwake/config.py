@@ -139,6 +139,11 @@ class Milter(_Section):
     )
     threads: int = Field(default=2, ge=1, le=64, description="Rewriting threads in each worker process.")
     max_message_bytes: int = Field(default=10_000_000, ge=1000, description="Larger bodies go out as they came.")
+    max_held_bytes: int = Field(
+        default=128_000_000,
+        ge=0,
+        description="Bodies that each worker holds at once: past that, messages that come meanwhile go out as they came. A worker may take some three times as much memory.",
+    )
     remember_bytes: int = Field(
         default=16_000_000,
         ge=0,

@@ -22,6 +22,8 @@ from postwake_milter.rewrite.headers import decode_text, unfold, values
 from postwake_milter.rewrite.memory import Memory
 
 STAMP = b"X-Postwake-ID"
+_FIELDS_ONLY = frozenset(("too-large", "busy"))
+"""Why a body is not here though all may be edited: control fields are read, and taken out, as of any other mail."""
 MAX_SUBJECT_CHARS = 250
 """Longer subjects are cut in the store; RFC 5322 recommends 78."""
 
@@ -112,8 +114,7 @@ class Handler:
             return "null-sender"
         if domain is None:
             return "sender-not-configured"
-        # Of mail that is too large the control fields are read, and taken out, like those of any other.
-        return envelope.body_skipped if envelope.body_skipped != "too-large" else None
+        return envelope.body_skipped if envelope.body_skipped not in _FIELDS_ONLY else None
 
     def _stamp_of(self, envelope: Envelope) -> bytes | None:
         """Return the tracking ID that our stamp names, if the message has been through us before."""
@@ -134,7 +135,10 @@ class Handler:
         changes = rewritten.header_changes
         if rewritten.tracked:
             changes = (*changes, HeaderChange(STAMP, 0, envelope.tracking_id.hex().encode("ascii")))
-        event = self._event(envelope, direction, domain, rewritten, rewritten.untracked_reason, privacy)
+        reason = rewritten.untracked_reason
+        if reason == "too-large":  # as all mail is whose body is not here
+            reason = envelope.body_skipped or reason
+        event = self._event(envelope, direction, domain, rewritten, reason, privacy)
         return Handled(
             event,
             rewritten.body,

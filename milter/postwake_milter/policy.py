@@ -16,6 +16,7 @@ REASONS = {
     "sender-not-configured": "Neither its envelope sender's nor its From field's domain is in tracking.sender_domains.",
     "rewrite-timeout": "Rewriting took longer than milter.rewrite_timeout_s.",
     "too-large": "It is larger than milter.max_message_bytes.",
+    "busy": "With it there would have been more than milter.max_held_bytes of mail on its way at once.",
     "body-not-offered": "The MTA does not let the milter replace the body, or change header fields.",
     "error": "Postwake failed on it and let it through; the log has the queue ID and the error.",
 }
