@@ -144,12 +144,14 @@ def rewrite(
     plan: Plan,
     mint: Mint,
     memory: Memory = _NO_MEMORY,
+    eol: bytes = b"\r\n",
 ) -> Rewritten:
     """Return what becomes of the message with *fields* and *body*.
 
     *fields* are name and value as they came, the value with its leading space, folded with CRLF or bare LF. *body* is
     None where it was too large to be fetched. With *memory*, parts that it has seen before are quicker, and come out
-    the same. What *mint* raises passes through; nothing else is raised, whatever the message.
+    the same. *eol* ends new lines where the body has no line break to copy. What *mint* raises passes through; nothing
+    else is raised, whatever the message.
     """
     fields = fields if isinstance(fields, Fields) else Fields(fields)
     control = read_control(fields)
@@ -172,7 +174,7 @@ def rewrite(
         return untouched(uncounted or "too-large", control, removals(control))
     new_body: bytes | None = None
     try:
-        new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory)
+        new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory, eol)
     except StructureError as error:
         reason = error.reason
     if not (work.opens or work.clicks or work.text):
@@ -265,13 +267,20 @@ def _declined(fields: Fields, content: Content, control: Control, work: _Work, h
 
 
 def _rewrite_body(
-    fields: Sequence[RawField], body: bytes, content: Content, plan: Plan, mint: Mint, work: _Work, memory: Memory
+    fields: Sequence[RawField],
+    body: bytes,
+    content: Content,
+    plan: Plan,
+    mint: Mint,
+    work: _Work,
+    memory: Memory,
+    eol: bytes,
 ) -> tuple[bytes | None, str | None]:
     """Return the new body, or None; and perhaps why nothing in it is counted."""
     if content.is_multipart and (not content.boundary or content.encoding != "identity"):
         return None, "malformed-mime"
     parts = split(body, content)
-    eol = line_ending(body, b"\r\n")
+    eol = line_ending(body, eol)
 
     opened: dict[int, Known] = {}
 
