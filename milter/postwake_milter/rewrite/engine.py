@@ -165,7 +165,7 @@ def rewrite(
         plan = replace(plan, pixel_mark=control.pixel_mark)
     work = _Work(*_wanted(plan, control))
     how = _list_unsubscribe_mode(plan, control)
-    uncounted = _declined(fields, content, control, work, how)
+    uncounted = _declined(fields, content, control, work, "off" if plan.shared else how)
     if uncounted is not None:
         if uncounted not in _UNCOUNTED or never_touch.automatic(fields, content) not in (None, "auto-generated"):
             return untouched(uncounted, control, removals(control))
@@ -195,12 +195,13 @@ def rewrite(
         changes += encoding_change(fields, work.encoding)
     unsubscribed = False
     if how != "off" and uncounted is None:
-        fields_written = unsubscribe.list_unsubscribe(fields, how, plan.own_hosts, mint)
-        if fields_written.value is not None:
-            changes += unsubscribe_changes(fields, fields_written.value)
+        written = unsubscribe.list_unsubscribe(fields, how, plan.own_hosts, mint)
+        skipped = "shared" if plan.shared and written.value is not None else written.skipped
+        if skipped is not None:
+            work.skipped[f"list-unsubscribe-{skipped}"] += 1
+        elif written.value is not None:
+            changes += unsubscribe_changes(fields, written.value)
             unsubscribed = True
-        elif fields_written.skipped is not None:
-            work.skipped[f"list-unsubscribe-{fields_written.skipped}"] += 1
     tracked = bool(work.pixels or work.destinations or unsubscribed)
     why = uncounted or reason or next(iter(work.blocked), "nothing-to-track")
     if tracked:
@@ -243,7 +244,7 @@ def _wanted(plan: Plan, control: Control) -> tuple[bool, bool, bool]:
 
 
 def _list_unsubscribe_mode(plan: Plan, control: Control) -> Literal["off", "add", "wrap"]:
-    if control.privacy is Privacy.OFF or control.unsubscribe is False or plan.shared:
+    if control.privacy is Privacy.OFF or control.unsubscribe is False:
         return "off"
     if control.unsubscribe and plan.list_unsubscribe == "off":
         return "add"
