@@ -73,8 +73,8 @@ def list_unsubscribe(
     its own, which the token keeps, if it takes one click, so that an unsubscription can be passed on to it. A mailto
     stays in the field either way. Skips: ``has-own`` (add, and there is a web address), ``not-one-click`` (wrap, and it
     is not https, or no List-Unsubscribe-Post says that it may be POSTed to), ``own-host`` (it is ours already),
-    ``malformed`` (the field says something else), ``too-long``, ``not-https`` (our tracking host is not: RFC 8058
-    section 3.1 wants an HTTPS address).
+    ``malformed`` (the field says something else, or something beside that would be lost), ``too-long``, ``not-https``
+    (our tracking host is not: RFC 8058 section 3.1 wants an HTTPS address).
     """
     present = values(fields, b"list-unsubscribe")
     found = targets(fields)
@@ -82,6 +82,8 @@ def list_unsubscribe(
         return ListUnsubscribe(None, "malformed")
     web = [target for target in found if target.lower().startswith(("https://", "http://"))]
     mails = [target for target in found if target.lower().startswith("mailto:") and target.isascii()]
+    if len(web) + len(mails) != len(found):
+        return ListUnsubscribe(None, "malformed")
     if any(host_of(target) in own_hosts for target in web):
         return ListUnsubscribe(None, "own-host")
     if web and how == "add":
