@@ -312,10 +312,11 @@ class Config(_Section):
         return self.tracking.model_copy(update=changed)
 
     def own_hosts(self) -> frozenset[str]:
-        """Return every tracking host, lower case: links to them are ours and never wrapped again."""
+        """Return every tracking host, lower case, with the path that is ours if not all of it is: ``host/prefix``.
+        Links to them are never wrapped again."""
         urls = [self.tracking.url, *(override.url for override in self.domains.values())]
-        hosts = [host for url in urls if url and (host := urlsplit(url).hostname)]
-        return frozenset(f"[{host}]" if ":" in host else host for host in hosts)
+        found = [(host, parts.path) for url in urls if url and (host := (parts := urlsplit(url)).hostname)]
+        return frozenset((f"[{host}]" if ":" in host else host) + path for host, path in found)
 
     def privacy_for(self, domain: str) -> Privacy:
         """Return the configured privacy mode for mail of sender *domain*."""

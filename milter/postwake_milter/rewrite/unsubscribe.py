@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from .headers import RawField, unfold, values
-from .links import host_of, url_skip
+from .links import is_own, url_skip
 
 MAX_FIELD_URL = 900
 """Longest of our URLs that goes into the field: with the name before it, it must fit on a line of 998 octets."""
@@ -84,7 +84,7 @@ def list_unsubscribe(
     mails = [target for target in found if target.lower().startswith("mailto:") and target.isascii()]
     if len(web) + len(mails) != len(found):
         return ListUnsubscribe(None, "malformed")
-    if any(host_of(target) in own_hosts for target in web):
+    if any(is_own(target, own_hosts) for target in web):
         return ListUnsubscribe(None, "own-host")
     if web and how == "add":
         return ListUnsubscribe(None, "has-own")

@@ -466,3 +466,22 @@ def test_own_hosts_may_name_a_port() -> None:
     rules = LinkRules(own_hosts=frozenset(("localhost:8080",)))
     assert links.rules_skip("http://localhost:8080/c/x", rules) is Skip.OWN_HOST
     assert links.rules_skip("http://localhost/c/x", rules) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("https://www.example.com/mail/c/x", True),
+        ("http://WWW.example.com:8443/mail?x", True),
+        ("https://www.example.com/mail", True),
+        ("https://www.example.com/mailing", False),
+        ("https://www.example.com/Mail/c/x", False),
+        ("https://www.example.com/shop?from=/mail/", False),
+        ("https://www.example.com", False),
+        ("https://example.com/mail/c/x", False),
+    ],
+)
+def test_own_hosts_may_name_a_path(url: str, own: bool) -> None:
+    """Where the tracking URL is a path of the sender's own site, the rest of the site is counted like any other."""
+    rules = LinkRules(own_hosts=frozenset(("www.example.com/mail",)))
+    assert links.rules_skip(url, rules) == (Skip.OWN_HOST if own else None)

@@ -72,6 +72,16 @@ def test_what_takes_no_click_is_not_taken_over(fields: list[tuple[bytes, bytes]]
     assert (result.value, result.skipped) == (None, "not-one-click")
 
 
+def test_a_path_of_ours_is_not_the_whole_site() -> None:
+    """Where the tracking URL is a path of the sender's own site, the sender's own address is elsewhere on it."""
+    own = frozenset(("e.com/mail",))
+
+    def wrapped(url: bytes) -> str | None:
+        return list_unsubscribe([(b"List-Unsubscribe", b" <" + url + b">"), POST], "wrap", own, _Mint()).skipped
+
+    assert (wrapped(b"https://e.com/u"), wrapped(b"https://e.com/mail/u/x")) == (None, "own-host")
+
+
 def test_one_click_needs_https() -> None:
     """A tracking host without TLS offers no one-click address: mail programs would not use it, nor the sender's own."""
 
