@@ -174,7 +174,10 @@ def _left_alone(reason: str, n: int) -> str:
     return f"{n} link{'s' if n > 1 else ''} left alone: {reason}"
 
 
-_UNSEEN = "Not tracked: the milter never saw it. Is it in smtpd_milters and non_smtpd_milters, and was it running?"
+_UNSEEN = (
+    "Not tracked: the milter never saw it, or met it with the stamp (X-Postwake-ID) of a message that is not in this"
+    " store. Is it in smtpd_milters and non_smtpd_milters, and was it running?"
+)
 _UNSEEN_EXIM = "Not tracked: it went through Exim, whose mail is not rewritten in this release."
 
 

@@ -89,7 +89,7 @@ class Tracking(_Section):
     )
     visible_url_links: bool = Field(
         False,
-        description="Wrap links whose visible text is itself a URL on the link's host's competitor: phishing filters warn of those.",
+        description="Wrap links whose visible text is the address of another host than the tracking host's, too: phishing filters warn of those.",
     )
     unsubscribe_links: bool = Field(default=False, description="Wrap unsubscribe links in the body too.")
     dkim_signed: bool = Field(
@@ -139,6 +139,11 @@ class Milter(_Section):
     )
     threads: int = Field(default=2, ge=1, le=64, description="Rewriting threads in each worker process.")
     max_message_bytes: int = Field(default=10_000_000, ge=1000, description="Larger bodies go out as they came.")
+    max_held_bytes: int = Field(
+        default=128_000_000,
+        ge=0,
+        description="Bodies that each worker holds at once: past that, messages that come meanwhile go out as they came. A worker may take some three times as much memory.",
+    )
     remember_bytes: int = Field(
         default=16_000_000,
         ge=0,
@@ -307,10 +312,11 @@ class Config(_Section):
         return self.tracking.model_copy(update=changed)
 
     def own_hosts(self) -> frozenset[str]:
-        """Return every tracking host, lower case: links to them are ours and never wrapped again."""
+        """Return every tracking host, lower case, with the path that is ours if not all of it is: ``host/prefix``.
+        Links to them are never wrapped again."""
         urls = [self.tracking.url, *(override.url for override in self.domains.values())]
-        hosts = [host for url in urls if url and (host := urlsplit(url).hostname)]
-        return frozenset(f"[{host}]" if ":" in host else host for host in hosts)
+        found = [(host, parts.path) for url in urls if url and (host := (parts := urlsplit(url)).hostname)]
+        return frozenset((f"[{host}]" if ":" in host else host) + path for host, path in found)
 
     def privacy_for(self, domain: str) -> Privacy:
         """Return the configured privacy mode for mail of sender *domain*."""

@@ -60,6 +60,9 @@ _MACROS = {
 }
 """What we read, and when: the queue ID is known from DATA on, the login from MAIL on."""
 
+_SMALL_BYTES = 131_072
+"""So much of a body is always taken: large mail does not keep others, such as newsletters, from being tracked."""
+
 
 class Application:
     """What sessions need from the worker process: replaceable parts in one place."""
@@ -71,6 +74,8 @@ class Application:
         self.stats = stats
         self.begun: set[Session] = set()
         """Those with a message on its way."""
+        self.held: dict[Session, int] = {}
+        """Bytes of the bodies that are in memory. Each call on it is one of C's, so that it needs no lock."""
 
 
 class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
@@ -87,6 +92,9 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
     def _end(self) -> None:
         self._begin(b"")
         self._application.begun.discard(self)
+
+    def _release(self) -> None:
+        self._application.held.pop(self, None)
 
     def _begin(self, sender: bytes) -> None:
         self._sender = sender
@@ -118,6 +126,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
 
     def envfrom_bytes(self, sender: bytes, *_parameters: bytes) -> int:
         """Begin a message."""
+        self._release()
         self._begin(sender)
         self._origin = Origin(self._client_ip, self._macro("{auth_authen}"))
         self._application.begun.add(self)
@@ -135,16 +144,21 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
 
     def body(self, chunk: bytes) -> int:
         """Take a piece of the body; say as soon as it is known that the rest is not wanted."""
-        limit = self._application.handler.config.milter.max_message_bytes
+        limits, held = self._application.handler.config.milter, self._application.held
         if self._skipped is None and not self._chunks and self._is_inbound():
             self._skipped = "inbound"
         self._size_bytes += len(chunk)
-        if self._skipped is None and self._size_bytes > limit:
+        if self._skipped is None and self._size_bytes > limits.max_message_bytes:
             self._skipped = "too-large"
+        if self._skipped is None:
+            held[self] = self._size_bytes
+            if self._size_bytes > _SMALL_BYTES and len(held) > 1 and sum(held.values()) > limits.max_held_bytes:
+                self._skipped = "busy"
         if self._skipped is None:
             self._chunks.append(chunk)
             return CONTINUE
         self._chunks = []
+        self._release()
         return SKIP if self._protocol & Milter.P_SKIP else CONTINUE
 
     def eom(self) -> int:
@@ -168,15 +182,19 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
             stats.count("tempfailed" if edits_started else "failed", time.perf_counter() - started)
             self._end()
             return TEMPFAIL if edits_started else ACCEPT
+        finally:
+            self._release()
 
     def abort(self) -> int:
         """Forget the message; may come without one, and twice."""
         self._end()
+        self._release()
         return CONTINUE
 
     def close(self) -> int:
         """End of the connection; may come before connect."""
         self._end()
+        self._release()
         return CONTINUE
 
     def _edit(self, handled: Handled) -> None:
@@ -204,6 +222,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
         at_us = time.time_ns() // 1000
         # Half of the edits would be worse than none.
         skipped = self._skipped if self._actions == _ACTIONS else "body-not-offered"
+        body, self._chunks = b"".join(self._chunks), []
         return Envelope(
             at_us=at_us,
             tracking_id=make_tracking_id(at_us, os.urandom(10)),
@@ -214,7 +233,7 @@ class Session(Milter.Base):  # type: ignore[misc]  # pymilter has no types
             origin=self._origin,
             client=f"{self._client_name}[{self._client_ip}]" if self._client_name else "",
             fields=Fields(self._fields),
-            body=b"".join(self._chunks),
+            body=body,
             body_skipped=skipped,
             size_bytes=self._size_bytes,
         )

@@ -15,8 +15,8 @@ Diagnostics
     recorded goes out unchanged. Exit status 78 for a wrong configuration, 69 if the socket is taken.
 
 Limits
-    ``milter.max_message_bytes`` a message, ``milter.rewrite_timeout_s`` a rewriting; memory is bounded by that size
-    times the connections Postfix makes. Stopping waits for messages in hand, 10 s at most.
+    ``milter.max_message_bytes`` a message, ``milter.rewrite_timeout_s`` a rewriting; a worker's memory is bounded by
+    some three times ``milter.max_held_bytes``. Stopping waits for messages in hand, 10 s at most.
 """
 
 from __future__ import annotations

@@ -14,12 +14,15 @@ from postwake.tokens import KeyRing, Privacy
 from postwake_milter.mint import TokenMint
 from postwake_milter.policy import Origin, direction_of, domain_of, tracked_domain
 from postwake_milter.rewrite.control import Control
+from postwake_milter.rewrite.control_values import word
 from postwake_milter.rewrite.engine import Plan, Rewritten, rewrite
 from postwake_milter.rewrite.header_changes import HeaderChange
 from postwake_milter.rewrite.headers import decode_text, unfold, values
 from postwake_milter.rewrite.memory import Memory
 from postwake_milter.rewrite.never_touch import STAMP, stamped_id
 
+_FIELDS_ONLY = frozenset(("too-large", "busy"))
+"""Why a body is not here though all may be edited: control fields are read, and taken out, as of any other mail."""
 MAX_SUBJECT_CHARS = 250
 """Longer subjects are cut in the store; RFC 5322 recommends 78."""
 
@@ -118,8 +121,7 @@ class Handler:
             return "null-sender"
         if domain is None:
             return "sender-not-configured"
-        # Of mail that is too large the control fields are read, and taken out, like those of any other.
-        return envelope.body_skipped if envelope.body_skipped != "too-large" else None
+        return envelope.body_skipped if envelope.body_skipped not in _FIELDS_ONLY else None
 
     def _rewrite(self, envelope: Envelope, domain: str) -> Handled:
         tracking = self.config.tracking_for(domain)
@@ -132,7 +134,10 @@ class Handler:
         changes = rewritten.header_changes
         if rewritten.tracked:
             changes = (*changes, HeaderChange(STAMP, 0, envelope.tracking_id.hex().encode("ascii")))
-        event = self._event(envelope, Direction.OUTBOUND, domain, rewritten, rewritten.untracked_reason, privacy)
+        reason = rewritten.untracked_reason
+        if reason == "too-large":  # as all mail is whose body is not here
+            reason = envelope.body_skipped or reason
+        event = self._event(envelope, Direction.OUTBOUND, domain, rewritten, reason, privacy)
         return Handled(
             event,
             rewritten.body,
@@ -210,7 +215,7 @@ def effective_privacy(configured: Privacy, fields: Sequence[tuple[bytes, bytes]]
     """Return the most restrictive of *configured* and what the message's own X-Track-Privacy fields ask for."""
     for value in values(fields, b"x-track-privacy"):
         with suppress(ValueError):
-            configured = max(configured, Privacy.parse(unfold(value)))
+            configured = max(configured, Privacy.parse(word(value)))
     return configured
 
 

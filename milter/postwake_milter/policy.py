@@ -15,6 +15,7 @@ REASONS = {
     "null-sender": "Its envelope sender is empty: a bounce or a notification.",
     "sender-not-configured": "Neither its envelope sender's nor its From field's domain is in tracking.sender_domains.",
     "rewrite-timeout": "Rewriting took longer than milter.rewrite_timeout_s.",
+    "busy": "With it there would have been more than milter.max_held_bytes of mail on its way at once.",
     "body-not-offered": "The MTA does not let the milter replace the body, or change header fields.",
     "error": "Postwake failed on it and let it through; the log has the queue ID and the error.",
 }

@@ -70,7 +70,9 @@ def _default_action(parameter: str, ours: Milter, postfix: Postfix) -> Finding:
     action = ours.options.get("default_action") or postfix.setting("milter_default_action")
     if action != "accept":
         advice = "write { ADDRESS, default_action=accept } so that mail flows when the milter is away"
-        return fail("default action", f"{parameter}: {action}: mail is refused while the milter is away", advice)
+        return fail(
+            "default action", f"{parameter}: {action}: mail is refused or put off while the milter is away", advice
+        )
     return ok("default action", f"{parameter}: accept")
 
 

@@ -163,7 +163,9 @@ def test_explain_of_mail_that_no_milter_saw(run: Run, store: Path, tmp_path: Pat
     config.write_text(f'{config.read_text()}[logparse]\nmta = "{mta}"\n')
     with closing(open_writer(store)) as connection, connection:
         connection.execute("UPDATE message SET untracked_reason = NULL WHERE NOT tracked")
-    assert word in run("explain", "AAAAAAAAAA").stdout
+    told = run("explain", "AAAAAAAAAA").stdout
+    assert word in told
+    assert ("X-Postwake-ID" in told) == (mta != "exim")
 
 
 @pytest.mark.usefixtures("store")

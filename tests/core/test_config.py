@@ -181,7 +181,7 @@ def test_domain_overrides() -> None:
     assert (other.url, other.opens) == ("https://T.example.com/p", True)
     assert found.privacy_for("news.example.com") is Privacy.OFF
     assert found.privacy_for("example.com") is Privacy.PSEUDONYMOUS
-    assert found.own_hosts() == {"t.example.com", "n.example.com"}
+    assert found.own_hosts() == {"t.example.com/p", "n.example.com"}
 
 
 def test_tracking_url_is_required_where_it_is_needed() -> None:

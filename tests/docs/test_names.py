@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from postwake.config_text import sections
+from postwake_milter.policy import REASONS
+from postwake_milter.rewrite.reasons import UNTRACKED_REASONS
 
 KEYS = {f"{name}.{key}" for name, _, keys in sections() for key, _, _ in keys}
 SECTIONS = "|".join(name for name, _, _ in sections() if name != "domains")
@@ -73,3 +75,11 @@ def test_what_is_named_exists(kind: str, pages: dict[str, str], root: Path) -> N
     }
     assert sorted(item for item in found if not exists(root, item[1])) == []
     assert len(found) >= least, "the pages' code was not found"
+
+
+def test_what_explain_names_exists() -> None:
+    """What `postwake explain` blames, or says to set, is a key as it stands in the configuration."""
+    named = re.findall(r"[\w.]*\w_\w+", " ".join([*REASONS.values(), *UNTRACKED_REASONS.values()]))
+
+    assert [name for name in named if name not in KEYS] == []
+    assert len(named) > 4

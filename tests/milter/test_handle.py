@@ -91,14 +91,15 @@ def test_marks_go_from_mail_that_is_not_tracked(make_handler: Callable[..., Hand
     assert (event.links, event.pixels, event.links_skipped) == (0, 0, {})
 
 
-def test_too_large(make_handler: Callable[..., Handler], make_envelope: Make) -> None:
-    """A body too large to be fetched stays; what the header says is heeded, and not for the recipient's eyes."""
+@pytest.mark.parametrize("reason", ["too-large", "busy"])
+def test_too_large(make_handler: Callable[..., Handler], make_envelope: Make, reason: str) -> None:
+    """A body too large to be fetched, or held now, stays; what the header says is heeded, and not shown to readers."""
     fields = [
         (b"X-Tag", b" autumn"),
         (b"X-SMTPAPI", b' {"to": ["bo@accept.test"]}'),
         (b"X-Track-Privacy", b" anonymous"),
     ]
-    handled = make_handler().handle(make_envelope(*fields, body_skipped="too-large"))
+    handled = make_handler().handle(make_envelope(*fields, body_skipped=reason))
 
     assert (handled.outcome, handled.body) == ("untracked", None)
     assert sorted((change.name, change.value) for change in handled.header_changes) == [
@@ -107,7 +108,7 @@ def test_too_large(make_handler: Callable[..., Handler], make_envelope: Make) ->
         (b"X-Track-Privacy", None),
     ]
     event = accepted(handled)
-    assert (event.tracked, event.untracked_reason, event.tag) == (False, "too-large", "autumn")
+    assert (event.tracked, event.untracked_reason, event.tag) == (False, reason, "autumn")
     assert event.privacy is Privacy.ANONYMOUS
 
 
@@ -183,6 +184,7 @@ def test_controls_that_say_nothing_are_counted(
         pytest.param("full", [b" anonymous"], Privacy.ANONYMOUS, id="stricter-is-honoured"),
         pytest.param("anonymous", [b" full"], Privacy.ANONYMOUS, id="laxer-is-not"),
         pytest.param("pseudonymous", [b" nonsense"], Privacy.PSEUDONYMOUS, id="malformed-is-ignored"),
+        pytest.param("full", [b" =?utf-8?q?anonymous?="], Privacy.ANONYMOUS, id="encoded"),
         pytest.param("full", [b" full", b" x", b" anonymous"], Privacy.ANONYMOUS, id="strictest-of-several"),
     ],
 )

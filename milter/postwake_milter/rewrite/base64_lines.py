@@ -22,7 +22,7 @@ from .placing import (
     line_ending,
 )
 
-_TEXT = re.compile(rb"[A-Za-z0-9+/ \t\r\n]*+={0,2}[ \t\r\n]*+\Z")
+_TEXT = re.compile(rb"[A-Za-z0-9+/ \t\r\n]*+(?:=[ \t\r\n]*+){0,2}\Z")
 _SPACE = b" \t\r\n"
 
 

@@ -27,8 +27,9 @@ from .control_values import (
     read_tags,
     read_text,
     read_unsubscribe,
+    word,
 )
-from .headers import Fields, unfold
+from .headers import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def _first(own: list[bool], vendors: list[bool]) -> bool | None:
 
 def _read_privacy(draft: Draft, value: bytes) -> None:
     try:
-        mode = Privacy.parse(unfold(value))
+        mode = Privacy.parse(word(value))
     except ValueError as error:
         raise MalformedError(str(error)) from None
     draft.privacy = mode if draft.privacy is None else max(mode, draft.privacy)

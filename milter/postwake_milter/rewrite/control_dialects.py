@@ -25,8 +25,9 @@ from .control_values import (
     read_tags,
     shown,
     switch,
+    word,
 )
-from .headers import decode_text, unfold
+from .headers import decode_text
 
 _MARK = re.compile(r"[!#-%(-;=?-~]{3,64}")
 """A text that stands in HTML as it is: no quotes, spaces, ``&``, ``<`` or ``>``."""
@@ -36,22 +37,22 @@ _MARK = re.compile(r"[!#-%(-;=?-~]{3,64}")
 
 
 def _read_pm_links(draft: Draft, value: bytes) -> None:
-    word = unfold(value).lower()
-    if word not in ("none", "htmlandtext", "htmlonly", "textonly", "true", "false"):
-        raise MalformedError(f"{shown(word)}: expected None, HtmlAndText, HtmlOnly or TextOnly")
-    draft.clicks.append(word in ("htmlandtext", "htmlonly", "true"))
-    draft.text.append(word in ("htmlandtext", "textonly"))
+    said = word(value)
+    if said not in ("none", "htmlandtext", "htmlonly", "textonly", "true", "false"):
+        raise MalformedError(f"{shown(said)}: expected None, HtmlAndText, HtmlOnly or TextOnly")
+    draft.clicks.append(said in ("htmlandtext", "htmlonly", "true"))
+    draft.text.append(said in ("htmlandtext", "textonly"))
 
 
 # --- Mailgun ---
 
 
 def _read_mg_clicks(draft: Draft, value: bytes) -> None:
-    word = unfold(value).lower()
-    if word not in ON | OFF | {"htmlonly"}:
-        raise MalformedError(f"{shown(word)}: expected yes, no or htmlonly")
-    draft.clicks.append(word not in OFF)
-    draft.text.append(word in ON)
+    said = word(value)
+    if said not in ON | OFF | {"htmlonly"}:
+        raise MalformedError(f"{shown(said)}: expected yes, no or htmlonly")
+    draft.clicks.append(said not in OFF)
+    draft.text.append(said in ON)
 
 
 def _read_mg_both(draft: Draft, value: bytes) -> None:
@@ -72,12 +73,12 @@ def _read_mg_pixel(draft: Draft, value: bytes) -> None:
 
 
 def _read_mj_opens(draft: Draft, value: bytes) -> None:
-    if unfold(value).lower() != "account_default":
+    if word(value) != "account_default":
         read_opens(draft, value)
 
 
 def _read_mj_clicks(draft: Draft, value: bytes) -> None:
-    if unfold(value).lower() != "account_default":
+    if word(value) != "account_default":
         read_clicks(draft, value)
 
 
@@ -165,7 +166,7 @@ def _read_ses_tags(draft: Draft, value: bytes) -> None:
 
 def _read_mc_track(draft: Draft, value: bytes) -> None:
     """Read a list of what is tracked; all that it does not name is off, which is how its users turn it off."""
-    words = {word.strip().lower() for word in unfold(value).split(",")}
+    words = {name.strip() for name in word(value).split(",")}
     draft.opens.append("opens" in words)
     draft.clicks.append(not words.isdisjoint(("clicks", "clicks_all", "clicks_htmlonly")))
     draft.text.append(not words.isdisjoint(("clicks", "clicks_all", "clicks_textonly")))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from postwake.tokens import Privacy
 
-from .headers import decode_text, unfold
+from .headers import decode_text
 
 MAX_JSON_BYTES = 102_400
 """Longest JSON value that is read: as much as Postfix takes of a header (header_size_limit)."""
@@ -78,14 +78,19 @@ def _clean(text: str) -> str:
 Reader = Callable[[Draft, bytes], None]
 
 
+def word(value: bytes) -> str:
+    """Return the word that *value* is, in lower case; it may be written as an encoded word."""
+    return decode_text(value).strip().lower()
+
+
 def switch(value: bytes) -> bool:
     """Return whether *value* says yes or no."""
-    word = unfold(value).lower()
-    if word in ON:
+    said = word(value)
+    if said in ON:
         return True
-    if word in OFF:
+    if said in OFF:
         return False
-    raise MalformedError(f"{shown(word)}: expected yes or no")
+    raise MalformedError(f"{shown(said)}: expected yes or no")
 
 
 def shown(text: str) -> str:
@@ -155,8 +160,8 @@ def dropped(draft: Draft, value: bytes) -> None:
 
 def json_switch(value: object) -> bool | None:
     """Return a JSON switch: true, false, 1, 0, or one of them as a string; None for anything else: it says nothing."""
-    word = str(value).lower() if isinstance(value, bool | int | str) else ""
-    return word in ON if word in ON | OFF else None
+    said = str(value).lower() if isinstance(value, bool | int | str) else ""
+    return said in ON if said in ON | OFF else None
 
 
 def append(answers: list[bool], answer: bool | None) -> None:

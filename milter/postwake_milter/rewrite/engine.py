@@ -133,12 +133,14 @@ def rewrite(
     plan: Plan,
     mint: Mint,
     memory: Memory = _NO_MEMORY,
+    eol: bytes = b"\r\n",
 ) -> Rewritten:
     """Return what becomes of the message with *fields* and *body*.
 
     *fields* are name and value as they came, the value with its leading space, folded with CRLF or bare LF. *body* is
     None where it was too large to be fetched. With *memory*, parts that it has seen before are quicker, and come out
-    the same. What *mint* raises passes through; nothing else is raised, whatever the message.
+    the same. *eol* ends new lines where the body has no line break to copy. What *mint* raises passes through; nothing
+    else is raised, whatever the message.
     """
     fields = fields if isinstance(fields, Fields) else Fields(fields)
     control = read_control(fields)
@@ -152,7 +154,7 @@ def rewrite(
         plan = replace(plan, pixel_mark=control.pixel_mark)
     work = _Work(*_wanted(plan, control))
     how = _list_unsubscribe_mode(plan, control)
-    uncounted = _declined(fields, content, control, work, how)
+    uncounted = _declined(fields, content, control, work, "off" if plan.shared else how)
     if uncounted is not None:
         if uncounted not in _UNCOUNTED or never_touch.automatic(fields, content) not in (None, "auto-generated"):
             return untouched(uncounted, control, removals(control))
@@ -161,7 +163,7 @@ def rewrite(
         return untouched(uncounted or "too-large", control, removals(control))
     new_body: bytes | None = None
     try:
-        new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory)
+        new_body, reason = _rewrite_body(fields, body, content, plan, mint, work, memory, eol)
     except StructureError as error:
         reason = error.reason
     if reason == "inline-pgp" and uncounted is None:
@@ -182,12 +184,13 @@ def rewrite(
         changes += encoding_change(fields, work.encoding)
     unsubscribed = False
     if how != "off" and uncounted is None:
-        fields_written = unsubscribe.list_unsubscribe(fields, how, plan.own_hosts, mint)
-        if fields_written.value is not None:
-            changes += unsubscribe_changes(fields, fields_written.value)
+        written = unsubscribe.list_unsubscribe(fields, how, plan.own_hosts, mint)
+        skipped = "shared" if plan.shared and written.value is not None else written.skipped
+        if skipped is not None:
+            work.skipped[f"list-unsubscribe-{skipped}"] += 1
+        elif written.value is not None:
+            changes += unsubscribe_changes(fields, written.value)
             unsubscribed = True
-        elif fields_written.skipped is not None:
-            work.skipped[f"list-unsubscribe-{fields_written.skipped}"] += 1
     tracked = bool(work.pixels or work.destinations or unsubscribed)
     why = uncounted or reason or next(iter(work.blocked), "nothing-to-track")
     if tracked:
@@ -230,7 +233,7 @@ def _wanted(plan: Plan, control: Control) -> tuple[bool, bool, bool]:
 
 
 def _list_unsubscribe_mode(plan: Plan, control: Control) -> Literal["off", "add", "wrap"]:
-    if control.privacy is Privacy.OFF or control.unsubscribe is False or plan.shared:
+    if control.privacy is Privacy.OFF or control.unsubscribe is False:
         return "off"
     if control.unsubscribe and plan.list_unsubscribe == "off":
         return "add"
@@ -254,13 +257,20 @@ def _declined(fields: Fields, content: Content, control: Control, work: _Work, h
 
 
 def _rewrite_body(
-    fields: Sequence[RawField], body: bytes, content: Content, plan: Plan, mint: Mint, work: _Work, memory: Memory
+    fields: Sequence[RawField],
+    body: bytes,
+    content: Content,
+    plan: Plan,
+    mint: Mint,
+    work: _Work,
+    memory: Memory,
+    eol: bytes,
 ) -> tuple[bytes | None, str | None]:
     """Return the new body, or None; and perhaps why nothing in it is counted."""
     if content.is_multipart and (not content.boundary or content.encoding != "identity"):
         return None, "malformed-mime"
     parts = split(body, content)
-    eol = line_ending(body, b"\r\n")
+    eol = line_ending(body, eol)
 
     opened: dict[int, Known] = {}
 

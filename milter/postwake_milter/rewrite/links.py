@@ -77,7 +77,8 @@ class Link:
 class LinkRules:
     """What configuration and the message's headers say about links.
 
-    *own_hosts*: our tracking hosts, in lower case, with ``:port`` where the port is not the scheme's own.
+    *own_hosts*: our tracking hosts, in lower case, with ``:port`` where the port is not the scheme's own, or with
+    ``/path`` where only that is ours.
     *excluded_hosts*: host patterns, ``*`` matching any characters (``*.example.com``: the subdomains).
     *unsubscribe_targets*: the URLs of List-Unsubscribe. *kept*: URLs that the HTML part leaves alone, and why, so that
     the text part does, which has no attributes to say so.
@@ -149,9 +150,15 @@ MAX_CONTENT_BYTES: Final = 2000
 # With or without scheme and path; not a file's name; a sentence's end after it does not count.
 _VISIBLE_URL: Final = re.compile(
     r"(?:https?:/*(?:[^\s/@?#]*+@)?)?"
-    r"((?:[\w-]++\.)++(?!(?:js|md|py|pdf|html?|txt|zip|docx?|xlsx?|png|jpe?g)\b)[^\W\d_]{2,}+|[0-9]{1,3}(?:\.[0-9]{1,3}){3})"
+    r"((?:[\w-]++\.)++(?!(?:js|md|py|pdf|html?|txt|zip|docx?|xlsx?|png|jpe?g)\b)(?:xn--[\w-]++|[^\W\d_]{2,}+)"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3})"
     r"(?::[0-9]++)?(?:[/?#]\S*+|[.,;:!…]?)"
 )
+# What begins like this is an address whatever the host and whatever follows: filters look no further.
+_VISIBLE_SCHEME: Final = re.compile(
+    r"https?:[/\\]++(?:[^\s/@?#\\]*+@)?(\[[0-9a-f:.]++\]|[\w-]++(?:\.[\w-]++)*+)",
+)
+_AROUND: Final = " <>()[]{}\"'«»‹›“”„‘’→➔➜►▶•·*|\u200b\ufeff"
 
 
 def opt_outs(found: list[Attribute], html: bytes) -> list[Attribute]:
@@ -241,10 +248,38 @@ def host_of(url: str) -> str:
     return host
 
 
+def is_own(url: str, own_hosts: frozenset[str]) -> bool:
+    """Whether the absolute http(s) *url* leads to one of *own_hosts*, see :class:`LinkRules`."""
+    return _is_own(url, *_host_and_port(url), own_hosts)
+
+
+def _is_own(url: str, host: str, port: str, own_hosts: frozenset[str]) -> bool:
+    if host in own_hosts or (port and f"{host}:{port}" in own_hosts):
+        return True
+    paths = _own_paths(own_hosts).get(host)
+    if not paths:
+        return False
+    rest = url[url.index("//") + 2 :]
+    end = min((i for i in (rest.find("?"), rest.find("#")) if i >= 0), default=len(rest))
+    path = rest[:end].partition("/")[2]
+    return any(path == own or path.startswith(own + "/") for own in paths)
+
+
+@lru_cache(maxsize=64)
+def _own_paths(own_hosts: frozenset[str]) -> dict[str, list[str]]:
+    """Return the paths of *own_hosts* that have one, by host."""
+    paths: dict[str, list[str]] = {}
+    for place in own_hosts:
+        host, slash, path = place.partition("/")
+        if slash:
+            paths.setdefault(host, []).append(path)
+    return paths
+
+
 def rules_skip(url: str, rules: LinkRules) -> Skip | None:
     """Return why *rules* leave the absolute http(s) *url* alone, by its address only; None if they do not."""
     host, port = _host_and_port(url)
-    if host in rules.own_hosts or (port and f"{host}:{port}" in rules.own_hosts):
+    if _is_own(url, host, port, rules.own_hosts):
         return Skip.OWN_HOST
     if url in rules.kept:
         return rules.kept[url]
@@ -288,10 +323,14 @@ def visible_text(content: bytes, codec: str) -> str:
 
 
 def visible_host(text: str) -> str:
-    """Return the host that *text*, in lower case, is the address of, with or without scheme and path; empty if none."""
-    if "." not in text:
+    """Return the host that *text*, in lower case, is the address of, with or without scheme and path; empty if none.
+
+    Quotes, brackets and arrows around it do not count. Where it begins with a scheme, more words may follow.
+    """
+    if "." not in text and "://" not in text:
         return ""
-    match = _VISIBLE_URL.fullmatch(text)
+    text = text.strip(_AROUND)
+    match = _VISIBLE_SCHEME.match(text) or _VISIBLE_URL.fullmatch(text)
     return match[1] if match else ""
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from .headers import RawField, unfold, values
-from .links import host_of, url_skip
+from .links import is_own, url_skip
 
 MAX_FIELD_URL = 900
 """Longest of our URLs that goes into the field: with the name before it, it must fit on a line of 998 octets."""
 
 ONE_CLICK = b"List-Unsubscribe=One-Click"
 
-_TARGET = re.compile(r"<([^<>]*)>")
+_TARGET = re.compile(r"<([^<>]*)>|[()]")
 
 
 class UnsubscribeMint(Protocol):
@@ -43,8 +43,25 @@ def targets(fields: Sequence[RawField]) -> list[str]:
     """Return the addresses of every List-Unsubscribe field, white space taken out as RFC 2369 says."""
     found: list[str] = []
     for value in values(fields, b"list-unsubscribe"):
-        found += ("".join(target.split()) for target in _TARGET.findall(unfold(value)))
+        found += ("".join(target.split()) for target in _addresses(unfold(value)))
     return [target for target in found if target]
+
+
+def _addresses(text: str) -> list[str]:
+    """Return what stands in angle brackets in *text* and in no comment; a comment that never closes is none."""
+    outside: list[str] = []
+    inside: list[str] = []  # the comments that are open now
+    depth = 0
+    for match in _TARGET.finditer(text):
+        if match[1] is not None:
+            (inside if depth else outside).append(match[1])
+        elif match[0] == "(":
+            depth += 1
+        elif depth:
+            depth -= 1
+            if not depth:
+                inside.clear()
+    return outside + inside
 
 
 def list_unsubscribe(
@@ -56,8 +73,8 @@ def list_unsubscribe(
     its own, which the token keeps, if it takes one click, so that an unsubscription can be passed on to it. A mailto
     stays in the field either way. Skips: ``has-own`` (add, and there is a web address), ``not-one-click`` (wrap, and it
     is not https, or no List-Unsubscribe-Post says that it may be POSTed to), ``own-host`` (it is ours already),
-    ``malformed`` (the field says something else), ``too-long``, ``not-https`` (our tracking host is not: RFC 8058
-    section 3.1 wants an HTTPS address).
+    ``malformed`` (the field says something else, or something beside that would be lost), ``too-long``, ``not-https``
+    (our tracking host is not: RFC 8058 section 3.1 wants an HTTPS address).
     """
     present = values(fields, b"list-unsubscribe")
     found = targets(fields)
@@ -65,7 +82,9 @@ def list_unsubscribe(
         return ListUnsubscribe(None, "malformed")
     web = [target for target in found if target.lower().startswith(("https://", "http://"))]
     mails = [target for target in found if target.lower().startswith("mailto:") and target.isascii()]
-    if any(host_of(target) in own_hosts for target in web):
+    if len(web) + len(mails) != len(found):
+        return ListUnsubscribe(None, "malformed")
+    if any(is_own(target, own_hosts) for target in web):
         return ListUnsubscribe(None, "own-host")
     if web and how == "add":
         return ListUnsubscribe(None, "has-own")

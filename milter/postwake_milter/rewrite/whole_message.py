@@ -31,13 +31,13 @@ def rewrite_message(raw: bytes, plan: Plan, mint: Mint, *, stamp: bytes | None) 
     if (block.malformed and block.body_start < len(raw)) or b"\r" in raw[: block.start].replace(b"\r\n", b""):
         # Something that is no field ends the header: for one program the body starts there, another reads on.
         return raw, untouched("malformed-headers", read_control(fields), ())
-    result = rewrite(fields, raw[block.body_start :], plan, mint)
+    eol = line_ending(raw, b"\n")
+    result = rewrite(fields, raw[block.body_start :], plan, mint, eol=eol)
     changes = list(result.header_changes)
     if result.tracked and stamp is not None:
         changes.append(HeaderChange(never_touch.STAMP, 0, stamp))
     if not changes and result.body is None:
         return raw, result
-    eol = line_ending(raw, b"\n")
     named: dict[bytes, list[Field]] = {}
     for item in block.fields:
         named.setdefault(item.name.lower(), []).append(item)

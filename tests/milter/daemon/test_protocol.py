@@ -141,6 +141,33 @@ def test_too_large(daemon: Any) -> None:
     ]
 
 
+def test_many_large_bodies_at_once(make_daemon: Callable[..., Any]) -> None:
+    """Past milter.max_held_bytes no more of a body is fetched; what is held counts until its message has gone."""
+    daemon = make_daemon(milter="max_held_bytes = 300000")
+    message = b"X-Tag: autumn\r\n" + mails.of_size(400_000, 3)
+    alone, late, dropped = (daemon.client() for _ in range(3))
+    for client in (alone, late, dropped):
+        client.connect()
+
+    def fetched(client: Any) -> bytes:
+        client.envelope()
+        return b"".join(client.body(client.header(message)))
+
+    assert fetched(alone) == b"cccccc", "one alone is never too much"
+    assert fetched(late) == b"ccs"  # a small one is always fetched
+    assert late.end(b"4Qlate") == [(b"m", b"\0\0\0\1X-Tag\0\0"), (b"a", b"")]
+    assert alone.end(b"4Qalone")[-1] == (b"a", b"")
+    assert fetched(dropped) == b"cccccc"
+    dropped.close()
+    daemon.wait_until(lambda: fetched(late) == b"cccccc")
+    assert late.end(b"4Qlater")[-1] == (b"a", b"")
+    assert daemon.rows("SELECT queue_id, tracked, untracked_reason, tag FROM message ORDER BY queue_id") == [
+        ("4Qalone", 1, None, "autumn"),
+        ("4Qlate", 0, "busy", "autumn"),
+        ("4Qlater", 1, None, "autumn"),
+    ]
+
+
 @pytest.mark.parametrize("missing", [ADD_HEADERS, CHANGE_HEADERS, CHANGE_BODY])
 def test_an_mta_that_does_not_take_every_edit(daemon: Any, missing: int) -> None:
     """Where the MTA does not let us replace the body or change fields, nothing is edited, and the reason says so."""

@@ -211,7 +211,22 @@ def test_the_unsubscribe_link_is_left_alone(edit: Edit, tag: str) -> None:
         ("example.com:8080/x", "example.com"),
         ("bücher.example", "bücher.example"),
         ("example.com!", "example.com"),
+        ("https://xn--e1afmkfd.xn--p1ai/x", "xn--e1afmkfd.xn--p1ai"),
+        ("xn--e1afmkfd.xn--p1ai", "xn--e1afmkfd.xn--p1ai"),
+        ("http://[2001:db8::1]:80/x", "[2001:db8::1]"),
+        ("http://localhost:8080/", "localhost"),
+        ("https://intranet/path", "intranet"),
+        ("https://example.com/a file.pdf", "example.com"),
+        ("https://example.com. All of it", "example.com"),
+        ("\u2192 https://example.com/x", "example.com"),
+        ("\u201chttps://example.com\u201d", "example.com"),
+        ("(example.com)", "example.com"),
+        ("example.com \u00bb", "example.com"),
         ("our site", ""),
+        ("https", ""),
+        ("https: what it is", ""),
+        ("https://", ""),
+        ("see https://example.com/", ""),
         ("visit example.com now", ""),
         ("name@example.com", ""),
         ("readme.md", ""),
@@ -224,7 +239,8 @@ def test_the_unsubscribe_link_is_left_alone(edit: Edit, tag: str) -> None:
     ],
 )
 def test_text_that_is_an_address_is_told(text: str, host: str) -> None:
-    """Text is an address when all of it is one; mail addresses, files and numbers are not."""
+    """Text is an address when all of it is one, or it begins with one whose scheme says so; mail addresses, files and
+    numbers are not."""
     assert visible_host(text) == host
 
 
@@ -450,3 +466,22 @@ def test_own_hosts_may_name_a_port() -> None:
     rules = LinkRules(own_hosts=frozenset(("localhost:8080",)))
     assert links.rules_skip("http://localhost:8080/c/x", rules) is Skip.OWN_HOST
     assert links.rules_skip("http://localhost/c/x", rules) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("https://www.example.com/mail/c/x", True),
+        ("http://WWW.example.com:8443/mail?x", True),
+        ("https://www.example.com/mail", True),
+        ("https://www.example.com/mailing", False),
+        ("https://www.example.com/Mail/c/x", False),
+        ("https://www.example.com/shop?from=/mail/", False),
+        ("https://www.example.com", False),
+        ("https://example.com/mail/c/x", False),
+    ],
+)
+def test_own_hosts_may_name_a_path(url: str, own: bool) -> None:
+    """Where the tracking URL is a path of the sender's own site, the rest of the site is counted like any other."""
+    rules = LinkRules(own_hosts=frozenset(("www.example.com/mail",)))
+    assert links.rules_skip(url, rules) == (Skip.OWN_HOST if own else None)

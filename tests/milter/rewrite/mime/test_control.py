@@ -32,6 +32,28 @@ SPARKPOST = (
 DIALECTS = [
     pytest.param([("X-Track-Opens", "no")], {"track_opens": False}, id="own-opens-no"),
     pytest.param([("X-Track-Clicks", " TRUE ")], {"track_clicks": True}, id="own-clicks-true"),
+    pytest.param([("X-Track-Opens", "=?utf-8?b?Tm8=?=")], {"track_opens": False}, id="own-opens-encoded"),
+    pytest.param(
+        [("X-Track-Privacy", "=?utf-8?q?off?="), ("X-Track-Privacy", "full")],
+        {"privacy": Privacy.OFF},
+        id="own-privacy-encoded",
+    ),
+    pytest.param(
+        [("X-PM-TrackLinks", "=?utf-8?q?TextOnly?=")],
+        {"track_clicks": False, "track_text": True},
+        id="postmark-encoded",
+    ),
+    pytest.param(
+        [("X-Mailgun-Track-Clicks", "=?utf-8?q?no?=")],
+        {"track_clicks": False, "track_text": False},
+        id="mailgun-encoded",
+    ),
+    pytest.param([("X-Mailjet-TrackOpen", "=?utf-8?q?account=5Fdefault?=")], {}, id="mailjet-encoded"),
+    pytest.param(
+        [("X-MC-Track", "=?utf-8?q?opens=2C_clicks=5Fhtmlonly?=")],
+        {"track_opens": True, "track_clicks": True, "track_text": False},
+        id="mandrill-encoded",
+    ),
     pytest.param([("X-Track-Text", "on")], {"track_text": True}, id="own-text"),
     pytest.param([("X-Track-Unsubscribe", "yes")], {"unsubscribe": True}, id="own-unsubscribe"),
     pytest.param([("X-Track-Privacy", "Anonymous")], {"privacy": Privacy.ANONYMOUS}, id="own-privacy"),

@@ -514,6 +514,18 @@ def test_single_part_html(plan: Plan, mint: Mint, judge: ModuleType, eol: bytes,
     assert judge.check(raw, after, set()) == 1
 
 
+@pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
+def test_a_body_of_one_line_is_wrapped_as_the_header_ends(plan: Plan, mint: Mint, encoding: str) -> None:
+    """New line breaks are the message's own, where the body has none to copy."""
+    html = b"<p>one line</p>"
+    body = html if encoding == "quoted-printable" else base64.b64encode(html)
+    raw = _html(b"Content-Transfer-Encoding: " + encoding.encode(), body=body)
+    after, _ = rewrite_message(raw, plan, mint, stamp=None)
+
+    assert after.count(b"\n") > raw.count(b"\n")
+    assert b"\r" not in after
+
+
 # --- Reasons ---
 
 

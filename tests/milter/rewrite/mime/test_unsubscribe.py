@@ -27,8 +27,19 @@ TABLE = [
         id="wrap-prefers-https-keeps-mailto",
     ),
     pytest.param("wrap", b" <https://e.com/\r\n  long>", b"<https://t.example/u/https.e.com/long>", id="folded-inside"),
+    pytest.param(
+        "wrap",
+        b" (not <https://e.com/x> (nor <https://e.com/y>)) <https://e.com/u(1)> (but this)",
+        b"<https://t.example/u/https.e.com/u(1)>",
+        id="comments",
+    ),
+    pytest.param("wrap", b" :-( <https://e.com/u>", b"<https://t.example/u/https.e.com/u>", id="comment-never-closed"),
+    pytest.param("wrap", b" (<https://e.com/u>)", "malformed", id="only-in-a-comment"),
     pytest.param("wrap", b" <https://t.example/u/x>", "own-host", id="already-ours"),
     pytest.param("wrap", b" https://e.com/u", "malformed", id="no-brackets"),
+    pytest.param("add", b" <mailto:u@e.com?subject=<x>>", "malformed", id="brackets-in-brackets"),
+    pytest.param("add", b" <mailto:\xc3\xbc@e.com>", "malformed", id="mailto-not-ascii"),
+    pytest.param("wrap", b" <ftp://e.com/u>, <mailto:u@e.com>", "malformed", id="another-scheme"),
     pytest.param("wrap", b" <https://e.com/\x01>", "malformed", id="control-character"),
     pytest.param("wrap", b" <https://e.com/" + b"x" * 1000 + b">", "too-long", id="too-long-for-a-line"),
     pytest.param("add", b" ", b"<https://t.example/u/->", id="empty-field"),
@@ -59,6 +70,16 @@ def test_what_takes_no_click_is_not_taken_over(fields: list[tuple[bytes, bytes]]
     result = list_unsubscribe(fields, "wrap", OWN, _Mint())
 
     assert (result.value, result.skipped) == (None, "not-one-click")
+
+
+def test_a_path_of_ours_is_not_the_whole_site() -> None:
+    """Where the tracking URL is a path of the sender's own site, the sender's own address is elsewhere on it."""
+    own = frozenset(("e.com/mail",))
+
+    def wrapped(url: bytes) -> str | None:
+        return list_unsubscribe([(b"List-Unsubscribe", b" <" + url + b">"), POST], "wrap", own, _Mint()).skipped
+
+    assert (wrapped(b"https://e.com/u"), wrapped(b"https://e.com/mail/u/x")) == (None, "own-host")
 
 
 def test_one_click_needs_https() -> None:

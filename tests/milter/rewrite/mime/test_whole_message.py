@@ -71,7 +71,8 @@ def test_list_unsubscribe_target_is_not_wrapped_in_the_body(plan: Plan, mint: Mi
 
 
 def test_shared_body_offers_no_unsubscribing(mint: Mint) -> None:
-    """A body that several recipients share gets no one-click address, whoever asks: it could not say who left."""
+    """A body that several recipients share gets no one-click address, whoever asks: it could not say who left. The
+    reason has a name, where there would have been one."""
     fields = [(b"Content-Type", b" text/html"), (b"X-Track-Unsubscribe", b" yes")]
     body = b'<html><body><a href="https://shop.example.com/">x</a></body></html>\r\n'
 
@@ -81,6 +82,12 @@ def test_shared_body_offers_no_unsubscribing(mint: Mint) -> None:
     assert b"List-Unsubscribe" in {change.name for change in alone.header_changes}
     assert b"List-Unsubscribe" not in {change.name for change in shared.header_changes}
     assert shared.tracked
+    assert shared.links_skipped == {"list-unsubscribe-shared": 1}
+    own = [*fields, (b"List-Unsubscribe", b" <https://shop.example.com/u>")]
+    assert rewrite(own, body, Plan(list_unsubscribe="add", shared=True), mint).links_skipped == {
+        "list-unsubscribe-has-own": 1
+    }
+    assert rewrite(fields[:1], body, Plan(shared=True), mint).links_skipped == {}
 
 
 # --- Whole messages ---
