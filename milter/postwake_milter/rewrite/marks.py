@@ -31,14 +31,15 @@ from .placing import Span
 PIXEL_MARK: Final = "{{ses:openTracker}}"
 
 # What a browser reads otherwise where text, and be that a mark, has begun the body; libxml2 does not know of it.
-_OUTSIDE: Final = rb"(?:html|head|base|link|meta|title|style|script|noscript|template|frameset)\b"
+_OUTSIDE: Final = rb"(?:html|head|base|link|meta|title|style|script|noscript|template|frameset|noframes)\b"
 _FOREIGN: Final = re.compile(rb"<(?:frameset|svg|math)\b", re.IGNORECASE)
 """A frameset, which is ignored then; and elements in which names mean something else to one of the two."""
 _INSIDE: Final = rb"<(?!" + _OUTSIDE + rb")[a-z]"
 _BODY: Final = re.compile(rb"\s*(?:\Z|[^<\s]|" + _INSIDE + rb")", re.IGNORECASE)
 """What begins the body as text does."""
 _HEAD: Final = re.compile(
-    rb"<!--.*?(?:-->|\Z)|<(title|style|script)\b.*?(?:</\1\b|\Z)|(" + _INSIDE + rb")", re.IGNORECASE | re.DOTALL
+    rb"<!--.*?(?:-->|\Z)|<(title|style|script|noframes)\b.*?(?:</\1\b|\Z)|(" + _INSIDE + rb")",
+    re.IGNORECASE | re.DOTALL,
 )
 """What holds text that is not the body's; and, the second group, an element that begins the body for both."""
 

@@ -85,8 +85,11 @@ def candidates(html: bytes, scan: Scan, pixel: int) -> list[int]:
                 if in_link:
                     inside.add(html_end)
         elif name == b"frameset" or (name in RAW_TEXT and open_elements[b"select"]):
-            # In a select browsers pass over raw text's tags, so that its content is markup to them: no telling what.
+            # In a select browsers pass over raw text's tags, so that its content is markup to them: no telling what,
+            # and be it a frameset.
             return []
+    if not scan.complete and (open_elements[b"svg"] or open_elements[b"math"]):
+        return []  # nor here
     end = len(html.rstrip(_SPACE)) if scan.complete and not hiding else -1
     if in_link:
         inside.add(end)
