@@ -153,7 +153,7 @@ class Pool:
         job.handled = handled
         log.info("%s: %s", job.envelope.queue_id, handled)
         job.recorded_from_s = time.monotonic()
-        if self._recorder.writer.healthy:
+        if self._recorder.takes(handled.event):
             # Full or closed: the waiting thread goes to the spool.
             with suppress(StoreUnavailableError):
                 self._recorder.writer.submit_batch(job, 1)

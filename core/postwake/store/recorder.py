@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from postwake.errors import StoreUnavailableError
-from postwake.events import Event
+from postwake.events import Event, Requeued
 from postwake.store.apply import apply_event
 from postwake.store.connection import Synchronous
 from postwake.store.spool import Spool
@@ -54,12 +54,19 @@ class Recorder:
         """Whether the store took the last write."""
         return self.writer.healthy
 
+    def takes(self, event: Event) -> bool:
+        """Whether the store is to be given *event*: it took the last write, and nothing has to come before.
+
+        A message that comes back is known by the row of the first time, which may still wait in the spool.
+        """
+        return self.writer.healthy and not (isinstance(event, Requeued) and self.spool.pending())
+
     def record(self, event: Event, timeout_s: float) -> bool:
         """Make *event* safe; return True if it is in the store, False if it waits in the spool.
 
         Raises :class:`StoreUnavailableError` if neither can be written.
         """
-        if self.writer.healthy:
+        if self.takes(event):
             try:
                 wait(self.writer.submit(partial(apply_event, event=event)), timeout_s)
                 return True

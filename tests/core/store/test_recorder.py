@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from postwake.errors import StoreUnavailableError
+from postwake.events import Requeued
 from postwake.store.apply import apply_event
 from postwake.store.recorder import Recorder
 from postwake.store.spool import Spool
@@ -133,6 +134,30 @@ def test_what_an_earlier_process_left(store: Path, accepted: Make, ask: Ask) -> 
     until(lambda: not recorder.spool.pending())
     recorder.close()
     assert ask("SELECT count(*) FROM message") == [(3,)]
+
+
+def test_a_message_that_comes_back_waits_for_its_row(
+    store: Path, accepted: Make, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    """The store is back, the row is still in the spool: what is known by that row goes behind it."""
+    monkeypatch.setattr("postwake.store.recorder.RETRY_S", 60)
+    first = accepted(1)
+    away = store.rename(store.with_name("away.db"))
+    recorder = Recorder(store, store.parent / "spool", "test")
+    assert recorder.record(first, 20) is False
+    until(lambda: recorder.writer.stats.failed_groups >= 2)  # the replay has given up for the next minute
+    away.rename(store)
+    assert recorder.writer.submit(lambda transaction: None).result(20) is None
+    assert recorder.writer.healthy
+    assert recorder.record(Requeued(first.at_us + 1, first.tracking_id, "SECOND"), 20) is False
+    assert recorder.record(accepted(2), 20) is True
+    recorder.close()
+    recorder = Recorder(store, store.parent / "spool", "test")
+    until(lambda: not recorder.spool.pending())
+    recorder.close()
+    assert ask(
+        "SELECT m.subject FROM queue AS q JOIN message AS m ON m.id = q.message WHERE q.queue_id = 'SECOND'"
+    ) == [(first.subject,)]
 
 
 def test_an_event_the_store_refuses_holds_up_nothing(store: Path, accepted: Make, ask: Ask) -> None:
