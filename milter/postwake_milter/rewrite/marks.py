@@ -143,9 +143,9 @@ def _whole(html: bytes) -> bytes:
 
 @lru_cache(maxsize=16)
 def _in_bytes(pixel_mark: str) -> re.Pattern[bytes]:
-    """Return the pattern of the marks in HTML; in a URL's, the first group is what goes."""
+    """Return the pattern of the marks in HTML; in a URL's, the first group is what goes. Behind ``<`` it is a name."""
     marks = b"|".join(re.escape(mark.encode("ascii")) for mark in (PIXEL_MARK, pixel_mark) if mark)
-    return re.compile(rb"(?i:https?)((?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack)(?=://)|" + marks)
+    return re.compile(rb"(?<!<)(?i:https?)((?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack)(?=://)|" + marks)
 
 
 @lru_cache(maxsize=16)

@@ -293,6 +293,7 @@ def test_edits_are_what_the_result_says(edit: Edited, html: bytes, position: str
 @example(html=b"{{ses:openTracker}}</title><noscript>", position="bottom")
 @example(html=b"<noscript><!--[if mso]><a href='http://x.example/'>-->{{ses:openTracker}}<noscript>", position="bottom")
 @example(html=b"<a href='http://x.example/'></html>{{ses:openTracker}}<!--[if mso]>", position="bottom")
+@example(html=b"<select><title><select><http+notrack://n.example<a href='http://x.example/'>", position="bottom")
 @example(html=b"</html><svg><title><frameset>", position="bottom")
 @example(html=b"<noframes></noframes>{{ses:openTracker}}</p>", position="bottom")
 @example(html=b"<title>{{ses:openTracker}}</title>{{ses:openTracker}}<noscript><noscript>", position="bottom")
