@@ -29,7 +29,9 @@ STRIPPED = {name.decode() for name in (*OPT_OUTS, *SERVICE_ATTRIBUTES)}
 _OPT_OUT = re.compile("\\s+(?:" + "|".join(STRIPPED) + r")(?:=(?:\"[^\"]*\"|'[^']*'|[^\s>]+))?(?=[\s/>])")
 
 
-_MARKS = re.compile(r"(?i:(?<=http)|(?<=https))(?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack(?=://)|\{\{ses:openTracker\}\}")
+_MARKS = re.compile(
+    r"(?i:(?<=http)|(?<=https))(?i:(?<!<http)(?<!<https))(?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack(?=://)|\{\{ses:openTracker\}\}"
+)
 
 
 def without_marks(html: bytes) -> bytes:

@@ -31,7 +31,7 @@ _OPT_OUTS = {
     *("ses:tags", "ses:custom-path", "data-msys-linkname", "data-msys-sublink", "data-msys-unsubscribe"),
 }
 _HTML_MARKS = re.compile(
-    r"(?i:(?<=http)|(?<=https))(?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack(?=://)|\{\{ses:openTracker\}\}"
+    r"(?i:(?<=http)|(?<=https))(?i:(?<!<http)(?<!<https))(?:\+|&#43;|&#[xX]2[bB];|&plus;)notrack(?=://)|\{\{ses:openTracker\}\}"
 )
 _TEXT_MARKS = re.compile(
     r"(?:(?<=http)|(?<=https))\+notrack(?=://)|\{\{ses:openTracker\}\}"
